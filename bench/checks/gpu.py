@@ -65,6 +65,11 @@ CPU_SIDE = Path(__file__).with_name("gpu_cpu_side.json")
 """Mean last row of R of each strategy on the CPU; ``--cpu-side`` makes it."""
 SECONDS = {"strategies": 150.0, "lanes": 100.0, "table": 60.0, "lora": 40.0}
 """Limit of each part: what has not begun by then is left out and named."""
+OTHER_WAYS: dict[str, Fields] = {
+    "by product": {"most_bytes": 2**30},
+    "channels last": {"channels_last": True},
+}
+"""Ways to compute convolutions of several lanes, beside that of ``LaneConv2d``: what each sets in it."""
 _TABLE = Path(__file__).resolve().parents[2] / "results" / "published" / "three-types-split-mnist.toml"
 _ENTRIES = ("finetune", "lwf[preset=vandeven2022]", "er[preset=vandeven2022]")
 
@@ -252,15 +257,9 @@ def speed(
     return _measured(specs, device, size, data, graph)
 
 
-def speed_by_product(name: str, lanes: int, device: str, size: Size, data: Data) -> dict[str, Any]:
-    """Measure steps of a cnn whose convolutions are products of patches of at most 1 GiB."""
-    with patch.object(LaneConv2d, "most_bytes", 2**30):
-        return speed(name, "cnn", lanes, True, device, size, data)
-
-
-def speed_channels_last(name: str, lanes: int, device: str, size: Size, data: Data) -> dict[str, Any]:
-    """Measure steps of a cnn whose images have channels as the last axis in memory."""
-    with patch.object(LaneConv2d, "channels_last", True):
+def speed_otherwise(way: str, name: str, lanes: int, device: str, size: Size, data: Data) -> dict[str, Any]:
+    """Measure steps of a cnn whose convolutions are computed in one of ``OTHER_WAYS``."""
+    with patch.multiple(LaneConv2d, **OTHER_WAYS[way]):
         return speed(name, "cnn", lanes, True, device, size, data)
 
 
@@ -405,10 +404,9 @@ def _run(asked: argparse.Namespace, device: str) -> int:
         (f"{n} {m} {k} graph {'on' if g else 'off'}", partial(speed, n, m, k, g, device, size, data))
         for k, m, n, g in settings
     ]
-    other_ways = {"by product": speed_by_product, "channels last": speed_channels_last}
     of_lanes += [
-        (f"{n} cnn {k} {way}", partial(measure, n, k, device, size, data))
-        for k, n, (way, measure) in itertools.product(size.lanes, few[:1], other_ways.items())
+        (f"{n} cnn {k} {way}", partial(speed_otherwise, way, n, k, device, size, data))
+        for k, n, way in itertools.product(size.lanes, few[:1], OTHER_WAYS)
     ]
     report.each("lanes", device, of_lanes, SECONDS["lanes"])
 

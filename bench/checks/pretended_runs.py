@@ -74,7 +74,7 @@ def device_findings(cells: Sequence[CellSpec]) -> Iterator[str]:
         Unsuitable: The strategy cannot learn the suite or the model.
     """
     here, there = SavedTensors(), SavedTensors()
-    expected = run_group(cells, models=here)
+    expected = dict(zip((spec.key for spec in cells), run_group(cells, models=here), strict=True))
     with pretended_device() as device:
         saved = Checkpoints()
         # Not the current device, so that work on the current one is found.
@@ -86,23 +86,23 @@ def device_findings(cells: Sequence[CellSpec]) -> Iterator[str]:
     differ = {
         (spec.key, how): f"seed {spec.seed} on the CPU and on the pretended device{how}: {words}"
         for how, records in runs.items()
-        for spec, cpu, cuda in zip(cells, expected, records, strict=True)
-        if (words := _differ(cpu, cuda))
+        for spec, cuda in zip(cells, records, strict=True)
+        if (words := _differ(expected[spec.key], cuda))
     }
-    far = {spec.key: _far(spec, here, spec, there) for spec in cells if spec.key in here.of}
-    apart = {key for key, _ in differ} | {key for key, tensors in far.items() if tensors}
-    excused = _by_rounding([spec for spec in cells if spec.key in apart], cells, expected, here)
+    far = {
+        spec.key: f"saved models differ from those of the CPU: {', '.join(tensors[:3])}"
+        for spec in cells
+        if spec.key in here.of and (tensors := _far(spec, here, spec, there))
+    }
+    apart = {key for key, _ in differ} | far.keys()
+    excused = _by_rounding([spec for spec in cells if spec.key in apart], expected, here)
     yield from (words for (key, _), words in differ.items() if key not in excused)
-    for key in apart - excused:
-        if tensors := far.get(key):
-            yield f"saved models differ from those of the CPU: {', '.join(tensors[:3])}"
+    yield from (words for key, words in far.items() if key not in excused)
     for wait in waits:
         yield f"{wait}: this waits for a GPU at a step; do it once per task, or write the reason in waits"
 
 
-def _by_rounding(
-    apart: Sequence[CellSpec], cells: Sequence[CellSpec], expected: Sequence[Fields], here: SavedTensors
-) -> set[str]:
+def _by_rounding(apart: Sequence[CellSpec], expected: dict[str, Fields], here: SavedTensors) -> set[str]:
     """Return the keys of those cells whose record or model rounding of the rate changes on the CPU, too.
 
     Adam takes a whole step by a gradient that is only rounding, as that of the orthogonality of vectors that
@@ -111,11 +111,11 @@ def _by_rounding(
     if not apart:
         return set()
     nudged, there = [_nudged(spec) for spec in apart], SavedTensors()
-    moved, cpu = run_group(nudged, models=there), dict(zip((c.key for c in cells), expected, strict=True))
+    moved = run_group(nudged, models=there)
     return {
         spec.key
         for spec, near, record in zip(apart, nudged, moved, strict=True)
-        if _differ(cpu[spec.key], record) or (spec.key in here.of and _far(spec, here, near, there))
+        if _differ(expected[spec.key], record) or (spec.key in here.of and _far(spec, here, near, there))
     }
 
 
