@@ -121,9 +121,7 @@ def sign_flips(
 @lru_cache(maxsize=1)
 def _drawn_signs(n: int, flips: int, seed: int) -> NDArray[np.int8]:
     """Return sign patterns of n pairs, drawn with a seed; a report asks for the same ones many times."""
-    rng = np.random.default_rng(seed)
-    parts = [rng.integers(0, 2, size=(min(10_000, flips - at), n)) for at in range(0, flips, 10_000)]
-    return np.concatenate(parts).astype(np.int8) * 2 - 1
+    return np.random.default_rng(seed).integers(0, 2, size=(flips, n)).astype(np.int8) * 2 - 1
 
 
 def _hits(rows_PN: NDArray[np.float64], signs_FN: NDArray[np.int8]) -> NDArray[np.int64]:
