@@ -34,7 +34,7 @@ from bench.results import load
 from bench.runner import Options, carry_out
 from bench.schema import differing_fields
 from bench.store import RunReader, SavedModels, pack_run
-from bench.train import loop
+from bench.train import saving
 from lethe.testing import TOY
 from suites import published_data
 from suites.base import Data, register
@@ -369,14 +369,14 @@ class Faults:
         whole, half = self.scratch / "whole", self.scratch / "half"
 
         def one_task() -> None:
-            save_checkpoint = loop.save_checkpoint
+            save_checkpoint = saving.save_checkpoint
 
             def last(*args: Any) -> None:
                 save_checkpoint(*args)
                 args[-1].wait()  # until it is written
                 os._exit(0)
 
-            loop.save_checkpoint = last
+            saving.save_checkpoint = last
             run(half)
 
         in_child(one_task)

@@ -117,7 +117,7 @@ FAULTS = (
     Fault(
         "optimiser state lost between tasks",
         "bench/train/loop.py",
-        "    if training.reset_optimiser or strategy.restarts:",
+        "    if state.training.reset_optimiser or strategy.restarts:",
         "    if True:",
         "finetune",
         _MOMENTUM,

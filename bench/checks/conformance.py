@@ -27,7 +27,7 @@ from bench.export import Predictor, save, served
 from bench.plan import CellSpec, Fields, Request, one_cell
 from bench.schema import differing_fields
 from bench.store import SavedModels
-from bench.train import LaneState, make_lanes, run_group, run_lanes
+from bench.train import LaneState, Saving, make_lanes, run_group, run_lanes
 from strategies.core import Composed, ContractBroken, Strategy, Unsuitable, python_if, shown
 from suites.base import SCENARIOS, Scenario, Training
 from suites.errors import UserError
@@ -184,7 +184,7 @@ class Subject:
         cells, saved = self.rated(self.cells("uneven", (0, 1, 2), score_every=5)), Checkpoints()
         state = make_lanes(cells)
         try:
-            return cells, run_lanes(state, saved), saved, state
+            return cells, run_lanes(state, Saving(saved)), saved, state
         except Exception as error:
             if not python_if(error):
                 raise
@@ -412,7 +412,7 @@ def export(subject: Subject) -> None:
     with tempfile.TemporaryDirectory(prefix="lethe-check-") as scratch:
         models = SavedModels(Path(scratch), "last")
         state = make_lanes([cell])
-        record = run_lanes(state, models=models)[0]
+        record = run_lanes(state, Saving(models=models))[0]
         try:
             predictor = served(Path(scratch), cell.key)
         except UserError as reason:

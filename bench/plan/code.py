@@ -17,7 +17,7 @@ from suites.base import name_and_view
 from suites.errors import UserError
 from suites.paths import check_is_file
 
-_LOOP = "bench.train.loop"
+_TRAINING = "bench.train.group"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _code(roots: tuple[str | Path, ...]) -> Code:
 
 def _roots(spec: Mapping[str, Any]) -> Iterator[str | Path]:
     """Yield the modules and users' files that a cell starts from; their imports are added later."""
-    yield _LOOP
+    yield _TRAINING
     parts = strategies.split(spec["strategy"])
     for part in parts:
         yield strategies.REGISTRY.defined_in(part)

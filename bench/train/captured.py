@@ -12,64 +12,20 @@ resting lanes, and those in which the own term is measured.
 Axes: L lanes.
 """
 
-from __future__ import annotations
-
-import types
-from collections import deque
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from strategies.core import Draws, LaneStreams, NotAlike, Optimiser, is_measured
-from suites.tracebacks import first_line
-
-if TYPE_CHECKING:
-    from bench.train.lane_state import LaneState
-    from bench.train.schedule import Schedule
+from bench.train.graphs import Graph
+from bench.train.lane_state import LaneState
+from bench.train.python_view import check_same, seen_by_python
+from bench.train.schedule import Schedule
+from strategies.core import NotAlike, is_measured
 
 _FIRST, _FEWEST = 2, 8
 """The first step of a task that may be captured, and the number of steps that a capture must be worth."""
-
-
-class Graph(Protocol):
-    """Records the operations of a step, and submits them again."""
-
-    def record(self, step: Callable[[], None]) -> None:
-        """Take a step, and record what it submits."""
-
-    def replay(self) -> None:
-        """Submit what was recorded."""
-
-
-class CudaGraph:
-    """A CUDA graph. Python runs once, while the step is captured; nothing is computed until a replay."""
-
-    def __init__(self) -> None:
-        self._graph = torch.cuda.CUDAGraph()
-
-    def record(self, step: Callable[[], None]) -> None:
-        """Capture a step, then replay it.
-
-        Raises:
-            NotAlike: CUDA cannot capture it, for example because it waits for the device.
-        """
-        try:
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                step()
-        except RuntimeError as error:
-            raise NotAlike(f"CUDA cannot capture a step: {first_line(error)}") from error
-        self._graph.replay()
-
-    def replay(self) -> None:
-        """Submit the step."""
-        self._graph.replay()
-
-
-def graphs_of(device: torch.device) -> Callable[[], Graph] | None:
-    """Return what records steps on a device; None where launches cost little."""
-    return CudaGraph if device.type == "cuda" and torch.version.cuda is not None else None
 
 
 class CapturedSteps:
@@ -114,11 +70,11 @@ class CapturedSteps:
         try:
             if self._before is None or self._next != number:
                 if self.schedule.n_steps - number >= _FEWEST:
-                    self._before = dict(_seen_by_python(state.strategy))
+                    self._before = dict(seen_by_python(state.strategy))
                     state.draws.watch()
                     self._next = number + 1
                 return False
-            _check_same(self._before, dict(_seen_by_python(state.strategy)))
+            check_same(self._before, dict(seen_by_python(state.strategy)))
             self._record(number)
         except NotAlike as found:
             self.reason = str(found)
@@ -176,62 +132,3 @@ def _why_never(state: LaneState) -> str:
     if waits := state.strategy.waits or state.model.waits:
         return waits
     return "the model is compiled" if state.training.compile else ""
-
-
-_CONSTANT = (
-    Draws, LaneStreams, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType,
-    type, torch.dtype, torch.device,
-)  # fmt: skip
-
-
-def _seen_by_python(strategy: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what Python sees of a strategy between two steps, by path: numbers, and where tensors are.
-
-    Raises:
-        NotAlike: It draws from a random generator, whose state cannot be seen.
-    """
-    met: set[int] = {id(strategy.context), *map(id, strategy.draws.sources)}
-    left: deque[tuple[str, Any]] = deque([("", strategy)])
-    while left:
-        path, value = left.popleft()
-        if isinstance(value, Tensor) or value is None or isinstance(value, str | int | float | bytes):
-            yield path, value
-        elif isinstance(value, torch.Generator):
-            raise NotAlike(f"{path.lstrip('.')} is a random generator of the host")
-        elif id(value) in met or isinstance(value, _CONSTANT):
-            continue
-        elif isinstance(value, dict):
-            met.add(id(value))
-            left += [(f"{path}[{key!r}]", item) for key, item in value.items()]
-            yield f"len {path}", len(value)
-        elif isinstance(value, list | tuple | set | frozenset | deque):
-            met.add(id(value))
-            left += [(f"{path}[{n}]", item) for n, item in enumerate(value)]
-            yield f"len {path}", len(value)
-        elif isinstance(value, Optimiser):
-            met.add(id(value))
-            left += [(f"{path}.{name}", t) for name, t in value.state().items()]
-            yield f"{path}.steps on the host", value.steps_were_read
-        elif hasattr(value, "__dict__"):
-            met.add(id(value))
-            own = _OF_TORCH if isinstance(value, nn.Module) else frozenset()
-            left += [(f"{path}.{name}", item) for name, item in vars(value).items() if name not in own]
-
-
-_OF_TORCH = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules", "training"}
-
-
-def _check_same(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Raise NotAlike if a step changed what Python sees of a strategy."""
-    for path in dict.fromkeys([*before, *after]):
-        was, now = before.get(path, NotAlike), after.get(path, NotAlike)
-        if isinstance(was, Tensor) and isinstance(now, Tensor):
-            same = (
-                was.data_ptr() == now.data_ptr() and was.shape == now.shape and was.stride() == now.stride()
-            )
-        else:
-            same = type(was) is type(now) and was == now
-        if not same or (path.endswith("steps on the host") and now):
-            raise NotAlike(
-                f"Python reads {path.removeprefix('len ').lstrip('.')}, which changes at every step"
-            )

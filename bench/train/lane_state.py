@@ -22,8 +22,8 @@ import strategies
 import suites
 from bench.encode import inputs, name_features
 from bench.models import build
-from bench.train.captured import Graph, graphs_of
 from bench.train.clock import Clock, reset_peak
+from bench.train.graphs import Graph, graphs_of
 from bench.train.scorer import Scorer, make_scorer
 from strategies.core import (
     OPTIMISERS,

@@ -19,7 +19,7 @@ from bench.runner.dispatch import carry_out_plan, resolve_for
 from bench.runner.options import Options
 from bench.store import RunFolder, RunReader, claims as of_store
 from bench.store.claims import BEAT, STALE, Claims, check_owner, running
-from bench.train import loop
+from bench.train import saving
 from lethe.testing import outcome
 from tests.conftest import Command, ran, refused, tree
 
@@ -173,14 +173,14 @@ def test_cells_of_a_killed_command_are_continued_by_the_one_that_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     ran(tmp_path / "whole", SMALL)
-    folder, real = tmp_path / "shared", loop.save_checkpoint
+    folder, real = tmp_path / "shared", saving.save_checkpoint
 
     def save_and_sleep(*args: Any) -> None:
         real(*args)
         time.sleep(600)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", save_and_sleep)
+        patch.setattr(saving, "save_checkpoint", save_and_sleep)
         first = FORK.Process(target=ran, args=(folder, SMALL), kwargs=QUIET)
         first.start()
     deadline = time.monotonic() + 60
@@ -228,7 +228,7 @@ def test_a_command_that_lost_its_claims_writes_nothing_and_says_so(
     def stale(*args: Any, **options: Any) -> Claims:
         return dead(Claims(*args, **options))
 
-    real = loop.save_checkpoint
+    real = saving.save_checkpoint
 
     def taken_over(*args: Any) -> None:
         with Claims(tmp_path, "other") as other:
@@ -237,7 +237,7 @@ def test_a_command_that_lost_its_claims_writes_nothing_and_says_so(
             args[-1].wait()  # until it is written
 
     monkeypatch.setattr(dispatch, "Claims", stale)
-    monkeypatch.setattr(loop, "save_checkpoint", taken_over)
+    monkeypatch.setattr(saving, "save_checkpoint", taken_over)
     ended = ran(tmp_path, SMALL)
     assert ended.counts == {"not finished": 6}
     assert "another command runs its cells now, because this one gave no sign of life" in ended.unfinished[0]

@@ -24,7 +24,7 @@ from bench.models.hashed_dropout import HashedDropout
 from bench.models.network import Chain, Network
 from bench.plan import CellSpec, code_of
 from bench.store import RunReader, SavedModels
-from bench.train import begin_task, make_lanes, run_group, run_lanes, take_steps
+from bench.train import Saving, begin_task, make_lanes, run_group, run_lanes, take_steps
 from lethe.testing import TOY, Checkpoints, registered, toy_cell
 from strategies.core import Unsuitable
 from suites.base import generator
@@ -582,7 +582,7 @@ def test_a_head_over_frozen_features_equals_one_over_the_network_and_is_exported
     raw = make_lanes(cells("Conv", seeds=(0, 1))).streams.pixels(rows_LB)
     torch.testing.assert_close(whole.eval().features(raw), state.streams.pixels(rows_LB))
     Path("run").mkdir()
-    records = run_lanes(state, models=SavedModels(Path("run"), "last"))
+    records = run_lanes(state, Saving(models=SavedModels(Path("run"), "last")))
     assert records[0]["resources"]["parameters"] == 16 * 4 + 4
     assert len(records[0]["data"]["model"]) == 64
     predictor = served(Path("run"), both[0].key)

@@ -26,7 +26,7 @@ from bench.results.merge import merge
 from bench.results.outcome import score_matrix
 from bench.schema import Exported
 from bench.store import RunFolder, SavedModels, write_tensors
-from bench.train import loop, make_lanes
+from bench.train import make_lanes, saving
 from bench.train.lane_record import make_record
 from bench.train.loop import score
 from lethe.testing import TOY, TOY_TEXT, blobs, outcome, registered, sentences, toy_cell
@@ -138,7 +138,7 @@ def test_a_killed_run_resumes_with_all_its_models(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between writing the first task's model and its checkpoint, and after both."""
-    request, real = Request("toy", ("er",), ("class",), (0, 1)), loop.save_checkpoint
+    request, real = Request("toy", ("er",), ("class",), (0, 1)), saving.save_checkpoint
 
     def killed(*args: Any) -> None:
         if after:
@@ -147,10 +147,10 @@ def test_a_killed_run_resumes_with_all_its_models(
 
     for after in (False, True):
         folder = tmp_path / str(after)
-        monkeypatch.setattr(loop, "save_checkpoint", killed)
+        monkeypatch.setattr(saving, "save_checkpoint", killed)
         with pytest.raises(KeyboardInterrupt):
             ran(folder, request, keep_models="all")
-        monkeypatch.setattr(loop, "save_checkpoint", real)
+        monkeypatch.setattr(saving, "save_checkpoint", real)
         assert len(SavedModels(folder).cells()) == 2
         ran(folder, request, keep_models="all")
         for seed, task in itertools.product((0, 1), (1, 2)):
