@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from bench.models import Shape, register
 from bench.models.initial import ACTIVATIONS, Activation, Dropout, Init, initialise
+from bench.models.reference import Shape
 from strategies.core import (
     Generators,
     LaneConv2d,
@@ -58,7 +58,6 @@ class CNN(LaneModel):
         return h_LBF
 
 
-@register("cnn")
 def cnn(
     generators: Generators,
     shape: Shape,
@@ -85,3 +84,6 @@ def cnn(
     model = CNN(generators, shape, units, width, hidden, activation, dropout)
     initialise(model, init, generators)
     return model
+
+
+MODELS = {"cnn": cnn}

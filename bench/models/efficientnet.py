@@ -5,8 +5,8 @@ from importlib.util import find_spec
 
 from torch import nn
 
-from bench.models import Shape, register
 from bench.models.network_sources import network_model, read_weights
+from bench.models.reference import Shape
 from suites.errors import Unavailable
 
 _NAME = "efficientnet-lite0"
@@ -35,5 +35,4 @@ _LITE0 = network_model(
     channels=3,
     normalisation=lambda pretrained: ((127 / 255,) * 3, (128 / 255,) * 3),
 )
-_LITE0.__module__ = __name__
-register(_NAME)(_LITE0)
+MODELS = {_NAME: _LITE0}

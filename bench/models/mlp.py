@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from bench.models import Shape, register
 from bench.models.initial import ACTIVATIONS, Activation, Dropout, Init, initialise
+from bench.models.reference import Shape
 from strategies.core import Generators, LaneDropout, LaneLinear, LaneModel
 
 
@@ -39,7 +39,6 @@ class MLP(LaneModel):
         return h_LBF
 
 
-@register("mlp")
 def mlp(
     generators: Generators,
     shape: Shape,
@@ -68,3 +67,6 @@ def mlp(
     model = MLP(dense, LaneLinear(generators, sizes[-1], units), activation, dropout)
     initialise(model, init, generators)
     return model
+
+
+MODELS = {"mlp": mlp}

@@ -19,9 +19,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from bench.models import Shape
 from bench.models.hashed_dropout import HashedDropout, drawing_from, seeded
 from bench.models.mlp import MLP
+from bench.models.reference import Shape
 from strategies.core import Generators, LaneLinear, LaneModel, Unsuitable, eval_mode
 from suites.errors import UserError
 from suites.tracebacks import first_line

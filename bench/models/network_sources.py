@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import torch
 from torch import nn
 
-from bench.models import PRETRAINED, Shape
 from bench.models.head_alone import HeadAlone
 from bench.models.network import Source
+from bench.models.reference import PRETRAINED, Shape
 from strategies.core import Bounds, Generators, LaneModel
 from suites.base import Training
 from suites.errors import Unavailable, UserError, unknown

@@ -1,7 +1,14 @@
-"""The reference of the model that a cell trains."""
+"""The reference of the model that a cell trains, with the types of its input and its options."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+Shape = tuple[int, ...]
+"""Shape of an input: (channels, height, width), (tokens,) or (features,)."""
+Options = dict[str, Any]
+"""Options of a model by name: integers and strings."""
+PRETRAINED = "pretrained"
+"""The value of the option ``weights`` for those that a library has for its network."""
 
 
 @dataclass(frozen=True)

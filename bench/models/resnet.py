@@ -6,8 +6,8 @@ Axes: L lanes, B batch, F features; C, H, W of an image.
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from bench.models import Shape, register
 from bench.models.initial import Init, initialise
+from bench.models.reference import Shape
 from strategies.core import (
     Generators,
     LaneBatchNorm2d,
@@ -64,7 +64,6 @@ class ResNet18(LaneModel):
         return unfold_lanes(F.adaptive_avg_pool2d(h, 1), self.lanes)
 
 
-@register("resnet18")
 def resnet18(
     generators: Generators, shape: Shape, units: int, *, width: int = 20, init: Init = "pytorch"
 ) -> LaneModel:
@@ -80,3 +79,6 @@ def resnet18(
     model = ResNet18(generators, shape, units, width)
     initialise(model, init, generators)
     return model
+
+
+MODELS = {"resnet18": resnet18}

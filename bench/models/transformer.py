@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bench.models import Shape, register
 from bench.models.head_alone import HeadAlone
-from bench.models.pretrained import Backbone, backbone, check_length
-from bench.models.seq2seq import seq2seq
+from bench.models.pretrained import NAMED, Backbone, backbone, check_length
+from bench.models.reference import Shape
+from bench.models.seq2seq import TINY, seq2seq
 from bench.models.shared import Shared
 from bench.models.tuning import insert_adapters, insert_biases, insert_lora
 from strategies.core import Generators, LaneLinear, LaneModel
@@ -114,9 +114,6 @@ def _width(base: Backbone) -> int:
     return features.shape[1]
 
 
-@register("minilm", texts=True)
-@register("tiny-seq2seq", texts=True)
-@register("tiny-bert", texts=True)
 def transformer(
     name: str,
     generators: Generators,
@@ -169,3 +166,6 @@ def transformer(
     else:
         insert_biases(base.transformer, model.trained, generators)
     return model
+
+
+MODELS = dict.fromkeys([*NAMED, TINY], transformer)
