@@ -42,7 +42,7 @@ def _first_results(name: str) -> tuple[list[str], list[str]]:
     from bench.plan import files_behind
 
     file, _, attribute = name.rpartition(":")
-    content = {**files_behind("bench.checks.conformance"), **files_behind(Path(file)), "class": attribute}
+    content = {**files_behind("bench.checks.targets"), **files_behind(Path(file)), "class": attribute}
     path = cache_folder() / "checks" / f"{digest(content)}.json"
     try:
         saved = json.loads(read_cached(path) or b"")

@@ -2,19 +2,14 @@
 
 A check runs the method on small generated streams (``made_streams``) and compares records. Its findings are
 lines for the author: what differs, and what to do. A method may refuse what it cannot do, with a reason.
-
-Axes: L lanes.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
-from functools import cache, cached_property
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,223 +17,18 @@ import numpy as np
 import torch
 
 import strategies
-from bench.checks.made_streams import AGAIN, DIGITS, EASY, made_streams, scenario_of
+from bench.checks.in_memory import Checkpoints
+from bench.checks.made_streams import AGAIN, EASY
+from bench.checks.one_check import Fault, Note, Skip
+from bench.checks.pretended_runs import device_findings
+from bench.checks.subjects import Subject, accuracies, compared, run
 from bench.export import Predictor, save, served
-from bench.plan import CellSpec, Fields, Request, one_cell
-from bench.schema import differing_fields
+from bench.plan import CellSpec, Fields, Request
 from bench.store import SavedModels
-from bench.train import LaneState, Saving, make_lanes, run_group, run_lanes
-from strategies.core import Composed, ContractBroken, Strategy, Unsuitable, python_if, shown
+from bench.train import Saving, make_lanes, run_group, run_lanes
+from strategies.core import Composed, Strategy, Unsuitable, python_if
 from suites.base import SCENARIOS, Scenario, Training
 from suites.errors import UserError
-from suites.machine_faults import machine_fault
-from suites.tracebacks import kind_and_message, raised_at
-
-ROUNDING = 1e-5
-"""Largest relative difference of losses that is attributed to rounding."""
-SMALL: dict[str, dict[str, Any]] = {
-    "bi-r": {"generator_hidden": 32, "latent": 16},
-    "cls-er": {"plastic_decay": 0.9, "stable_decay": 0.9},  # averages that follow within a made task
-    "dgr": {"generator_hidden": 32, "latent": 16},
-    "dgr-gan": {"generator_hidden": 32, "latent": 16},
-    "gdumb": {"passes": 6},  # few, for the same reason as rar
-    "hal": {"anchor_steps": 20},
-    "mbpa++": {"every": 2, "neighbours": 4, "adapt_steps": 2},
-    "ogd": {"directions": 20},
-    "rar": {"repeats": 3},  # the more steps, the further the rounding of convolutions grows
-    "ranpac": {"width": 64},
-    "sparse-er": {"every": 2},  # a made task has fewer than a hundred steps
-    "generative-classifier": {"generator_hidden": 32, "latent": 8, "samples": 8},
-}
-"""Smaller sizes for checks, if a method's own are too large for the generated streams. No size is 5: MKL
-rounds the gradient of an 85 x 5 weight depending on its address, and so on the place of the lane."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """The result of one check."""
-
-    check: str
-    findings: tuple[str, ...] = ()
-    """A line for each fault, with what to do."""
-    note: str = ""
-    """A remark for the author, although no number is wrong."""
-    skipped: str = ""
-    """Why the check does not apply; empty if it does."""
-    seconds: float = 0.0
-
-
-class Fault(Exception):
-    """A finding, in one line."""
-
-
-class _Note(Exception):
-    """A remark: something costs time or precision but is not wrong."""
-
-
-class Skip(Exception):
-    """A check does not apply, for this reason."""
-
-
-class Checkpoints:
-    """Checkpoints in memory, as JSON and tensors; ``at`` returns those after a number of tasks."""
-
-    def __init__(self) -> None:
-        self.after: dict[int, dict[str, Any]] = {}
-        self.current: dict[str, Any] = {}
-        self.rows: dict[str, list[Fields]] = {}
-
-    def save(self, key: str, tensors: dict[str, Any], header: Fields, rows: Fields) -> None:
-        """Save the state of a cell; those of earlier tasks stay."""
-        self.rows[key] = [*(self.rows[key] if rows["first"] else []), rows]
-        saved = {k: v.clone() for k, v in tensors.items()}, json.dumps((header, self.rows[key]))
-        self.after.setdefault(header["tasks_done"], {})[key] = saved
-
-    def load(self, key: str) -> Any:
-        """Return the state of a cell, None if there is none."""
-        if key not in self.current:
-            return None
-        tensors, rest = self.current[key]
-        return dict(tensors), *json.loads(rest)
-
-    def at(self, tasks_done: int) -> Checkpoints:
-        """Return checkpoints from which a run continues after ``tasks_done`` tasks."""
-        again = Checkpoints()
-        again.current = self.after[tasks_done]
-        return again
-
-
-@dataclass
-class Subject:
-    """A method to check: its selector, and runs that several checks use."""
-
-    selector: str
-    quick: bool = True
-    strategy: type[Strategy] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Look up the method; raises UserError if it does not exist."""
-        spec = one_cell("digits", self.selector, self.scenario)
-        self.strategy, self.hyper = strategies.get(spec.strategy), spec.hyper
-
-    @cached_property
-    def scenario(self) -> Scenario:
-        """A scenario that the method supports, if possible class-incremental."""
-        return scenario_of("+".join(strategies.method_names(self.selector)))
-
-    @property
-    def of_texts(self) -> bool:
-        """Whether it is written for transformers."""
-        return bool(self.strategy.tunes)
-
-    @property
-    def settings(self) -> Fields:
-        """Settings of all of its cells, unless a check chooses others."""
-        return {"tune": self.strategy.tunes, "epochs": 1} if self.of_texts else {}
-
-    def cells(
-        self,
-        layout: str,
-        seeds: Sequence[int],
-        scenario: str = "",
-        hyper: Fields | None = None,
-        **settings: Any,
-    ) -> list[CellSpec]:
-        """Return its cells on a generated stream; raises Skip if the method refuses them."""
-        scenario, settings = scenario or self.scenario, self.settings | settings
-        suite = (
-            layout if layout.startswith("check-") else f"check-{layout}{'-texts' if self.of_texts else ''}"
-        )
-        words = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in settings.items()}
-        found = Request(suite, (self.selector,), (scenario,), tuple(seeds), words).cells()
-        small = {k: v for part in strategies.split(self.selector) for k, v in self._small(part).items()}
-        found = [replace(spec, hyper=spec.hyper | small | (hyper or {})) for spec in found]
-        one = strategies.get(found[0].strategy)(**found[0].hyper)
-        if reason := one.unsuitable(scenario, Training(**found[0].training)):
-            raise Skip(reason)
-        return found
-
-    def _small(self, part: str) -> Fields:
-        """Return the sizes for checks of a part, without settings in the selector."""
-        (name,) = strategies.method_names(part)
-        own = {k: v for k, v in SMALL.get(name, {}).items() if f"{k}=" not in part}
-        one = self.strategy.name == name
-        return {k if one else strategies.field_name(name, k): v for k, v in own.items()}
-
-    def hyper_changed(self) -> Fields:
-        """Return other values of all hyper-parameters that can differ between lanes."""
-        hints = {f.name: f for f in fields(self.strategy)}
-        values = {
-            n: self.cells("uneven", (0,))[0].hyper[n] for n in self.strategy.lane_fields() if n in hints
-        }
-        return {n: 0.5 * float(v) if v else 0.5 for n, v in values.items()}
-
-    def rated(self, cells: list[CellSpec]) -> list[CellSpec]:
-        """Return cells with different learning rates and weight decays."""
-        rates = zip(cells, (0.01, 0.003, 0.01), (0.0, 0.01, 0.01), strict=False)
-        return [replace(c, training=c.training | {"lr": lr, "weight_decay": decay}) for c, lr, decay in rates]
-
-    @cached_property
-    def base(self) -> tuple[list[CellSpec], list[Fields], Checkpoints, LaneState]:
-        """Three lanes with three rates on the uneven stream: cells, records, checkpoints, final state."""
-        cells, saved = self.rated(self.cells("uneven", (0, 1, 2), score_every=5)), Checkpoints()
-        state = make_lanes(cells)
-        try:
-            return cells, run_lanes(state, Saving(saved)), saved, state
-        except Exception as error:
-            if not python_if(error):
-                raise
-            return cells, run(cells, checkpoints=saved), saved, state
-
-    @cached_property
-    def alone(self) -> list[Fields]:
-        """The second and the third lane of ``base``, each alone."""
-        return [run([spec])[0] for spec in self.base[0][1:]]
-
-
-def run(cells: Sequence[CellSpec], **options: Any) -> list[Fields]:
-    """Run cells as ``lethe run`` does: together, or one by one if Python makes decisions for all lanes."""
-    try:
-        return run_group(cells, **options)
-    except Exception as error:
-        if len(cells) == 1 or not python_if(error):
-            raise
-        return [run_group([spec], **options)[0] for spec in cells]
-
-
-def compared(ours: Fields, theirs: Fields, of_texts: bool = False) -> str:
-    """Return how two records of one cell differ, in words; empty if they are equal.
-
-    Transformers' products round by the number of lanes: there, small differences are ignored.
-    """
-    names = differing_fields(ours, theirs)
-    if not names:
-        return ""
-    pairs = [
-        (a, b) for a, b in zip(ours["loss"], theirs["loss"], strict=True) if a is not None and b is not None
-    ]
-    far = [abs(a - b) / max(abs(a), abs(b), 1e-12) for a, b in pairs]
-    right = [np.array(r["test"]["right"], dtype=float) for r in (ours, theirs)] if "test" in ours else []
-    rows = float(np.nanmax(np.abs(right[0] - right[1]))) if right else 0.0
-    if of_texts and max(far, default=0) <= 1e-2 and rows <= 3:
-        return ""
-    task = next((t for t, d in enumerate(far) if d > 0), None)
-    if task is None:
-        return f"{', '.join(names)} differ"
-    a, b = pairs[task]
-    return f"loss of task {task + 1} is {a:.6g} and {b:.6g}" + (
-        ", by rounding" if max(far) <= ROUNDING else ""
-    )
-
-
-def accuracies(record: Fields) -> np.ndarray[Any, Any]:
-    """Return the score matrix of a record, (tasks + 1, tasks), NaN where it was not measured."""
-    right, total = (np.array(record["test"][name], dtype=float) for name in ("right", "total"))
-    shares: np.ndarray[Any, Any] = right / total
-    return shares
-
-
-# The checks, in the order in which they run.
 
 
 def alone(subject: Subject) -> None:
@@ -252,7 +42,7 @@ def alone(subject: Subject) -> None:
     for seed, one, beside in zip((1, 2), subject.alone, records[1:], strict=True):
         if words := compared(one, beside, subject.of_texts):
             if words.endswith("rounding"):
-                raise _Note(
+                raise Note(
                     f"seed {seed} alone and beside others: {words}: exp, log and sigmoid round by "
                     "place: write lanewise(torch.exp, x), and products with lanes first"
                 )
@@ -272,7 +62,7 @@ def hyper(subject: Subject) -> None:
         records = run_group([cell, *beside])
     except Exception as error:
         if where := python_if(error):
-            raise _Note(f"{where}; until then they run one by one, slower, with the same numbers") from None
+            raise Note(f"{where}; until then they run one by one, slower, with the same numbers") from None
         raise
     if words := compared(records[0], subject.alone[0], subject.of_texts):
         named = ", ".join(f"{k} = {v:g}" for k, v in (changed or rate).items())
@@ -523,8 +313,6 @@ def texts(subject: Subject) -> None:
 
 def device(subject: Subject) -> None:
     """On a pretended GPU it has the CPU's numbers, mixes no tensors of two devices, and steps do not wait."""
-    from bench.checks.pretended_runs import device_findings  # it imports this module
-
     cells = subject.cells("uneven", (0, 1), epochs=1)
     try:
         found = [*device_findings(cells)]
@@ -550,7 +338,7 @@ def described(subject: Subject) -> None:
     if Request("digits", (cell.identity,), (subject.scenario,)).cells()[0].identity != cell.identity:
         raise Fault(f"its name {cell.identity!r} is not read back as the same method")
     if missing := [option.name for option in entry.options if not option.help]:
-        raise _Note(f"{missing[0]} has no help: write a string under it")
+        raise Note(f"{missing[0]} has no help: write a string under it")
 
 
 CHECKS: dict[str, Callable[[Subject], None]] = {
@@ -563,57 +351,3 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
 """The checks of a method by name."""
 FIRST = ("alone", "hyper", "twice", "resumed")
 """The checks of a file before its first run."""
-
-
-def check_one(subject: Any, check: str, of: dict[str, Callable[[Any], None]] = CHECKS) -> Result:
-    """Run one check of a method, suite or model."""
-    began, skipped, note = time.perf_counter(), "", ""
-    findings: tuple[str, ...] = ()
-    try:
-        with made_streams(getattr(subject, "shape", DIGITS)), _quiet():
-            of[check](subject)
-    except (Skip, Unsuitable) as reason:
-        skipped = str(reason)
-    except _Note as words:
-        note = str(words)
-    except (Fault, ContractBroken) as fault:
-        findings = (str(fault),)
-    except Exception as error:
-        if of_machine := machine_fault(error):
-            raise of_machine from error
-        findings = (_raised(error),)
-    return Result(check, findings, note, skipped, time.perf_counter() - began)
-
-
-def check_method(selector: str, checks: Sequence[str] = ()) -> Iterator[Result]:
-    """Run checks of a method, by default all; yield the result of each.
-
-    Args:
-        selector: A name, ``er[buffer=50]``, ``er+lwf`` or ``./mine.py:M``.
-        checks: Names among ``CHECKS``.
-
-    Raises:
-        UserError: There is no such method.
-    """
-    with made_streams():
-        subject = Subject(selector)
-    for name in checks or CHECKS:
-        yield check_one(subject, name)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Use one thread, as runs do, and restore torch's global generator."""
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_rng_state(state)
-
-
-def _raised(error: Exception) -> str:
-    """Return an unexpected error in one line, with its place."""
-    frame = raised_at(error)
-    return (f"{shown(frame.filename)}, line {frame.lineno}: " if frame else "") + kind_and_message(error)

@@ -38,8 +38,7 @@ if __name__ == "__main__":
     stand_in_for("pydantic", "pydantic_core")
 
 import strategies
-from bench.checks.conformance import SMALL
-from bench.checks.made_streams import made_streams, scenario_of
+from bench.checks.made_streams import SMALL, made_streams, scenario_of
 from bench.checks.pretended_device import pretended_device
 from bench.checks.steady_state import timed
 from bench.plan import CellSpec, Fields, one_cell

@@ -14,8 +14,10 @@ from torch import Tensor
 
 import suites
 from bench import models
-from bench.checks.conformance import Fault, Skip, Subject, accuracies, export, learns, resumed, run
+from bench.checks.conformance import export, learns, resumed
 from bench.checks.made_streams import DIGITS, SHAPES
+from bench.checks.one_check import Fault, Skip
+from bench.checks.subjects import Subject, accuracies, run
 from bench.plan import Fields, one_cell
 from bench.train import make_lanes
 from suites.base import Data, Stream, generator

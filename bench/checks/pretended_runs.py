@@ -8,7 +8,7 @@ CPU, too, are not compared. Steps must not wait for the device, unless the strat
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 import strategies
-from bench.checks.conformance import SMALL, Checkpoints, Fault, Skip
-from bench.checks.made_streams import scenario_of
-from bench.checks.pretended_device import PretendedDevice, pretended_device
+from bench.checks.in_memory import Checkpoints, SavedTensors
+from bench.checks.made_streams import SMALL, scenario_of
+from bench.checks.one_check import Fault, Skip
+from bench.checks.pretended_device import pretended_device
+from bench.checks.pretended_tensor import PretendedDevice
 from bench.plan import CellSpec, Fields, one_cell
 from bench.schema import differing_fields
 from bench.train import begin_task, learn_task, make_lanes, run_group, take_steps
@@ -35,21 +37,6 @@ FORMS: dict[str, tuple[str, Fields]] = {
     "seq2seq": ("check-pairs", {"model": "tiny-seq2seq", "max_tokens": 16, "tune": "lora"}),
 }
 """The suite and settings of each kind of model; made_streams registers the suites."""
-
-
-@dataclass
-class SavedTensors:
-    """Trained models in memory."""
-
-    of: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-
-    def wanted(self, tasks_done: int, n_tasks: int) -> bool:
-        """Return whether all tasks are done."""
-        return tasks_done == n_tasks
-
-    def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], header: Fields) -> None:
-        """Store the model of a cell."""
-        self.of[key] = tensors
 
 
 def device_cells(name: str, form: str, lanes: int = 2) -> list[CellSpec]:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import Any
 
-from bench.checks.conformance import check_one
 from bench.checks.made_streams import made_streams
+from bench.checks.one_check import check_one
 from bench.checks.targets import Target, targets
 
 

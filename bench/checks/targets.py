@@ -10,10 +10,12 @@ from typing import Any
 import strategies
 import suites
 from bench import models
-from bench.checks.conformance import CHECKS, Result, Skip, Subject, check_one
+from bench.checks.conformance import CHECKS
 from bench.checks.made_streams import made_streams
+from bench.checks.one_check import Result, Skip, check_one
 from bench.checks.others import MODEL_CHECKS, SUITE_CHECKS, ModelSubject, SuiteSubject
 from bench.checks.pretended_runs import DEVICE_CHECKS
+from bench.checks.subjects import Subject
 from suites.errors import UserError, unknown
 
 GPU, PRETENDED = "gpu", "pretended-gpu"

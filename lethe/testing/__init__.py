@@ -11,10 +11,12 @@ that trains in a second; ``made_up`` and ``write_run`` make runs to report witho
 tests are made of the same builders.
 """
 
-from bench.checks.conformance import SMALL, Checkpoints, Result
-from bench.checks.made_streams import codes, sentences
-from bench.checks.pretended_device import PretendedDevice, Wait, pretended_device
+from bench.checks.in_memory import Checkpoints
+from bench.checks.made_streams import SMALL, codes, sentences
+from bench.checks.one_check import Result
+from bench.checks.pretended_device import pretended_device
 from bench.checks.pretended_runs import device_cells, device_findings, launches_per_step
+from bench.checks.pretended_tensor import PretendedDevice, Wait
 from bench.checks.pytest_cases import conformance
 from bench.checks.targets import targets
 from lethe.testing.made_lanes import (

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 
 import strategies
-from bench.checks.conformance import SMALL
-from bench.checks.made_streams import PER_CLASS, codes, sentences
+from bench.checks.made_streams import PER_CLASS, SMALL, codes, sentences
 from bench.plan import CellSpec, identity, one_cell
 from bench.schema import NOT_CONTENT, Fields
 from suites.base import BLEU, SUITES, Data, Scenario, Stream, Suite, Task, Training, generator, register

@@ -12,8 +12,10 @@ import pytest
 
 import lethe
 from bench.checks.before_run import check_before_run
-from bench.checks.conformance import CHECKS, Subject, check_one
+from bench.checks.conformance import CHECKS
 from bench.checks.made_streams import made_streams
+from bench.checks.one_check import check_one
+from bench.checks.subjects import Subject
 from bench.checks.targets import targets
 from lethe.testing import conformance
 from tests.conftest import Command
@@ -353,7 +355,7 @@ def result_of(folder: Path, body: str, check: str) -> tuple[str, str, str]:
     path.write_text(f'{HEAD}    """A method."""\n\n{body}')
     with made_streams():
         subject = Subject(f"{path}:M")
-    result = check_one(subject, check)
+    result = check_one(subject, check, CHECKS)
     return "; ".join(result.findings), result.note, result.skipped
 
 
@@ -390,7 +392,7 @@ def test_the_guide_s_first_version_has_faults_and_its_last_version_none(
         path.write_text(text)
         with made_streams():
             subject = Subject(f"{path}:Anchored")
-        return "".join(check_one(subject, check).findings)
+        return "".join(check_one(subject, check, CHECKS).findings)
 
     assert "self.seen of Anchored belongs to the class, so that all runs share it" in found(first, "alone")
     in_setup = first.replace("    seen = {}\n", "    def setup(self):\n        self.seen = {}\n")

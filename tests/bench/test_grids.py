@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import lethe
-from bench.checks.conformance import Subject
+from bench.checks.subjects import Subject
 from bench.cli.completion import selectors
 from bench.plan import Present, Request, ResolvedPlan, Timing, expected_time, one_cell, resolve
 from bench.plan.expected_time import work

@@ -5,8 +5,10 @@ from dataclasses import fields
 import pytest
 
 import strategies
-from bench.checks.conformance import Subject, check_one
+from bench.checks.conformance import CHECKS
 from bench.checks.made_streams import made_streams, scenario_of
+from bench.checks.one_check import check_one
+from bench.checks.subjects import Subject
 from bench.plan import Request
 from lethe.testing import conformance
 from suites.base import SCENARIOS, Training
@@ -59,7 +61,7 @@ def test_checks_that_are_left_out_do_not_apply(check: str) -> None:
     for name in NOT_APPLICABLE[check].split():
         with made_streams():
             subject = Subject(name)
-        assert check_one(subject, check).skipped, name
+        assert check_one(subject, check, CHECKS).skipped, name
 
 
 @pytest.fixture(params=[*strategies.names(), "er+lwf", "ewc+er"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from bench.checks.conformance import Checkpoints as Saved
+from bench.checks.in_memory import Checkpoints as Saved
 from bench.train import run_group
 from lethe.testing import blobs, lanes_on, outcome, toy_cell
 from strategies.core import Batch, Draws, LaneStreams, Unsuitable

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import strategies
-from bench.checks.conformance import Checkpoints as Saved
+from bench.checks.in_memory import Checkpoints as Saved
 from bench.store import RunFolder
 from bench.train import run_group
 from lethe.testing import SEEDS, outcome, ready, toy_cell

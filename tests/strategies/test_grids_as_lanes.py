@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import strategies
-from bench.checks.conformance import compared
+from bench.checks.subjects import compared
 from bench.plan import CellSpec
 from bench.train import run_group
 from lethe.testing import TOY, blobs, registered, toy_cell

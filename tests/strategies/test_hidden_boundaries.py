@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import strategies
-from bench.checks.conformance import Checkpoints as Saved
+from bench.checks.in_memory import Checkpoints as Saved
 from bench.train import run_group
 from lethe.testing.made_lanes import assert_equal, new_batch, perturb, ready
 from lethe.testing.plain_torch import lane_module, loss_among
