@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,13 +28,12 @@ class Subject:
     """A method to check: its selector, and runs that several checks use."""
 
     selector: str
-    quick: bool = True
     strategy: type[Strategy] = field(init=False)
 
     def __post_init__(self) -> None:
         """Look up the method; raises UserError if it does not exist."""
         spec = one_cell("digits", self.selector, self.scenario)
-        self.strategy, self.hyper = strategies.get(spec.strategy), spec.hyper
+        self.strategy = strategies.get(spec.strategy)
 
     @cached_property
     def scenario(self) -> Scenario:
@@ -82,21 +81,16 @@ class Subject:
 
     def hyper_changed(self) -> Fields:
         """Return other values of all hyper-parameters that can differ between lanes."""
-        hints = {f.name: f for f in fields(self.strategy)}
-        values = {
-            n: self.cells("uneven", (0,))[0].hyper[n] for n in self.strategy.lane_fields() if n in hints
-        }
-        return {n: 0.5 * float(v) if v else 0.5 for n, v in values.items()}
-
-    def rated(self, cells: list[CellSpec]) -> list[CellSpec]:
-        """Return cells with different learning rates and weight decays."""
-        rates = zip(cells, (0.01, 0.003, 0.01), (0.0, 0.01, 0.01), strict=False)
-        return [replace(c, training=c.training | {"lr": lr, "weight_decay": decay}) for c, lr, decay in rates]
+        given = self.cells("uneven", (0,))[0].hyper
+        return {name: 0.5 * float(given[name] or 1) for name in self.strategy.lane_fields()}
 
     @cached_property
     def base(self) -> tuple[list[CellSpec], list[Fields], Checkpoints, LaneState]:
         """Three lanes with three rates on the uneven stream: cells, records, checkpoints, final state."""
-        cells, saved = self.rated(self.cells("uneven", (0, 1, 2), score_every=5)), Checkpoints()
+        cells = self.cells("uneven", (0, 1, 2), score_every=5)
+        rates = zip(cells, (0.01, 0.003, 0.01), (0.0, 0.01, 0.01), strict=True)
+        cells = [replace(c, training=c.training | {"lr": lr, "weight_decay": wd}) for c, lr, wd in rates]
+        saved = Checkpoints()
         state = make_lanes(cells)
         try:
             return cells, run_lanes(state, Saving(saved)), saved, state
