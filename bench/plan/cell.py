@@ -1,15 +1,13 @@
 """One cell: everything that changes a result, and the key that identifies it on disk."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, fields
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
+import strategies
+from bench.models import ModelRef
+from bench.plan.model import model_reference
 from bench.schema import Fields, Value, cell_key, digest
-
-if TYPE_CHECKING:
-    from bench.models import ModelRef
 
 LANES = ("lr", "weight_decay")
 """Training settings that can differ between lanes."""
@@ -46,10 +44,9 @@ class CellSpec:
     @cached_property
     def group_key(self) -> str:
         """A hash of what cells must share to be trained together as lanes."""
-        import strategies
-
         shared = asdict(self)
-        lanes = _lane_fields(cast(Any, strategies.get(self.strategy)))
+        strategy: Any = strategies.get(self.strategy)
+        lanes = _lane_fields(strategy)
         shared["hyper"] = {k: v for k, v in self.hyper.items() if k not in lanes}
         shared["training"] = {k: v for k, v in self.training.items() if k not in LANES}
         return digest({k: v for k, v in shared.items() if k not in ("identity", "seed")})
@@ -57,8 +54,6 @@ class CellSpec:
     @cached_property
     def reference(self) -> ModelRef:
         """The reference of the model; looked up once and pickled with the cell."""
-        from bench.plan.model import model_reference  # not at the top: reports need no torch
-
         return model_reference(self.model, self.continues)
 
     @property

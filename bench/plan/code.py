@@ -33,9 +33,6 @@ class Code:
         return digest(dict(self.files))
 
 
-_CODES: dict[tuple[str, ...], Code] = {}
-
-
 def code_of(spec: Mapping[str, Any]) -> Code:
     """Return the current code of a cell, without importing it.
 
@@ -47,10 +44,9 @@ def code_of(spec: Mapping[str, Any]) -> Code:
     """
     roots, weights = tuple(_roots(spec)), weights_of(spec)
     if weights or any(isinstance(root, Path) for root in roots):  # users may edit them at any time
-        return Code({**_code(roots).files, **({Path(weights).name: _content(weights)} if weights else {})})
-    if roots not in _CODES:
-        _CODES[roots] = _code(roots)  # type: ignore[index]
-    return _CODES[roots]  # type: ignore[index]
+        own = {Path(weights).name: _content(weights)} if weights else {}
+        return Code({**_files(roots), **own})
+    return _code_of_modules(roots)
 
 
 def codes_of(specs: Iterable[CellSpec]) -> dict[str, Code]:
@@ -87,8 +83,13 @@ def _hashed(file: str, _size: int, _modified: int) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()[:20]
 
 
-def _code(roots: tuple[str | Path, ...]) -> Code:
-    return Code({name: mark for root in roots for name, mark in files_behind(root).items()})
+@cache
+def _code_of_modules(roots: tuple[str | Path, ...]) -> Code:
+    return Code(_files(roots))
+
+
+def _files(roots: Iterable[str | Path]) -> dict[str, str]:
+    return {name: mark for root in roots for name, mark in files_behind(root).items()}
 
 
 def _roots(spec: Mapping[str, Any]) -> Iterator[str | Path]:

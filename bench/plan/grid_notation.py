@@ -11,6 +11,7 @@ from itertools import product
 from math import prod
 from numbers import Real
 
+import suites
 from suites.bracketed import identity, take_apart
 from suites.declared import is_declared
 from suites.errors import UserError
@@ -58,8 +59,6 @@ def suites_of(name: str) -> list[str]:
     """
     if is_declared(name) or not any(mark in name.partition("[")[2] for mark in ("|", "..")):
         return [name]
-    import suites
-
     base, options = take_apart(name)
     # A user's file is not imported to read a name: of its suites, ``|`` is a grid and a range is not.
     usual = {} if ":" in base else suites.get(base).options

@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import strategies
+import suites
+from bench import models
+from bench.models import ModelRef
 from bench.plan.budget import Budget
 from bench.plan.cell import CellSpec
 from bench.plan.grid_notation import is_grid, suites_of, values_of
+from bench.plan.model import exported_reference, model_reference, option_types
 from bench.plan.selectors import Choice, expanded, name_with
 from bench.plan.settings import (
     OF_METHODS,
@@ -28,9 +33,6 @@ from suites.bracketed import identity
 from suites.errors import UserError, some, unknown
 from suites.registry import NotImported
 from suites.values import Condition, conditions, convert, recorded as recorded_settings, settled, text_of
-
-if TYPE_CHECKING:
-    from bench.models import ModelRef
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class Request:
         """A request for each suite and model: ``split-mnist[tasks=5|10]``, ``--set model=mlp|cnn``."""
         if "model" not in self.settings:
             return [replace(self, suite=name) for name in suites_of(self.suite)]
-        models = values_of("model", self.settings["model"], str)
-        pairs = product(suites_of(self.suite), dict.fromkeys(models))
+        named = dict.fromkeys(values_of("model", self.settings["model"], str))
+        pairs = product(suites_of(self.suite), named)
         return [replace(self, suite=name, settings=self.settings | {"model": model}) for name, model in pairs]
 
     @cached_property
@@ -72,8 +74,6 @@ class Request:
     @cached_property
     def kinds(self) -> tuple[str, ...]:
         """The scenarios; the usual one of a suite that must not be imported is taken to be class."""
-        import suites
-
         if "" not in self.scenarios:
             return self.scenarios
         usual = "class" if self.not_imported else suites.get(self.suite).usual_scenario
@@ -82,8 +82,6 @@ class Request:
     @cached_property
     def named_suite(self) -> str:
         """The canonical name of the suite."""
-        import suites
-
         return suites.REGISTRY.spelled(self.suite)
 
     def cells(self) -> list[CellSpec]:
@@ -107,8 +105,6 @@ class Request:
 
     @cached_property
     def _expanded(self) -> _Expanded:
-        import suites
-
         asked = {"strategy": self.strategies, "scenario": self.scenarios, "seed": self.seeds}
         if missing := [what for what, given in asked.items() if not given]:
             raise UserError(f"choose at least one {missing[0]}")
@@ -127,7 +123,7 @@ class Request:
                     found.remark(f"--set {name}={text_of(value)} is left out: it has no effect {why}")
             for selector in self.listed:
                 try:
-                    name, written = self._named_and_written(selector)
+                    name, written = self.expand(selector)
                     sized = [self.sized.get((scenario, text), text) for text in written]
                     alike = [self._cell(suite, scenario, text) for text in sized]
                 except NotImported as error:
@@ -145,23 +141,16 @@ class Request:
     @property
     def listed(self) -> tuple[str, ...]:
         """The selectors, with the names of all strategies for ``all``."""
-        import strategies
-
         if "all" not in self.strategies:
             return self.strategies
         return tuple(dict.fromkeys([*strategies.names(), *(s for s in self.strategies if s != "all")]))
 
-    def written(self, selector: str) -> list[str]:
-        """Return the selectors that a grid expands to; of a selector without a grid, itself."""
-        return self._named_and_written(selector)[1]
-
-    def _named_and_written(self, selector: str) -> tuple[str, list[str]]:
+    def expand(self, selector: str) -> tuple[str, list[str]]:
+        """Return the name of a selector with the grids of ``--set``, and the selectors that it expands to."""
         return expanded(selector, self.model, self._grids)
 
     def cell_of(self, scenario: str, selector: str) -> CellSpec:
         """Return the cell of a selector with seed 0."""
-        import suites
-
         cell, _ = self._cell(suites.get(self.suite), scenario, selector)
         vars(cell)["reference"] = self.model
         return cell
@@ -175,8 +164,6 @@ class Request:
     @cached_property
     def not_imported(self) -> str:
         """The file of the suite or model, if it must not be imported; empty for none."""
-        import suites
-
         try:
             suites.get(self.suite)
             _ = self._chosen
@@ -186,8 +173,6 @@ class Request:
 
     def shared(self) -> dict[str, dict[str, Value]]:
         """Return what all cells of a suite and scenario share, for the manifest."""
-        import suites
-
         if self.not_imported:
             return {}
         suite, model = suites.get(self.suite), self.model
@@ -203,9 +188,6 @@ class Request:
     @cached_property
     def model(self) -> ModelRef:
         """The model of all cells; raises UserError for an unknown one."""
-        import suites
-        from bench.plan.model import exported_reference, model_reference
-
         if "|" in (named := self.settings.get("model", "")):
             raise UserError(f"model={named} names several models, and one is needed here")
         if self.exported is None:
@@ -217,22 +199,15 @@ class Request:
     @cached_property
     def _defaults(self) -> dict[str, Value]:
         """The options of the model with their defaults."""
-        from bench import models
-
         return models.options(self.model)
 
     @cached_property
     def _types(self) -> dict[str, Any]:
         """The type of every option of the model."""
-        from bench.plan.model import option_types
-
         return option_types(self.model)
 
     def _cell(self, suite: Suite, scenario: str, selector: str) -> tuple[CellSpec, list[str]]:
         """Return the cell of seed 0, and the reasons why settings have no effect."""
-        import strategies
-        from bench import models
-
         model, (model_options, settings) = self.model, self._chosen
         base = training_of(suite, scenario, settings)  # type: ignore[arg-type]
         options = self._defaults | model_options
@@ -292,9 +267,6 @@ class Request:
     @cached_property
     def _chosen(self) -> tuple[dict[str, Value], dict[str, Value]]:
         """The settings of ``--set``, divided into options of the model and training settings."""
-        import suites
-        from bench import models
-
         suite, model = suites.get(self.suite), self.model
         known, known_training = self._defaults, [f.name for f in fields(Training)]
         options: dict[str, Value] = {}

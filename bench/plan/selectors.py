@@ -12,9 +12,13 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
+import strategies
+from bench import models
+from bench.models import ModelRef
 from bench.plan.grid_notation import MOST, is_grid, text_of_values, values_of
+from bench.plan.model import option_types
 from bench.plan.settings import TRAINING_HINTS, training_value
 from bench.schema import Value
 from suites.base import Training
@@ -23,7 +27,6 @@ from suites.errors import UserError, unknown
 from suites.values import Condition, convert, recorded, settled, text_of
 
 if TYPE_CHECKING:
-    from bench.models import ModelRef
     from strategies.core import Strategy
 
 
@@ -44,14 +47,10 @@ class Choice:
         Raises:
             UserError: The method, a key, a value or a preset is unknown or impossible.
         """
-        import strategies
-        from bench import models
-        from strategies.core import defaults
-
         name, given = parse(text)
-        strategy, name = strategies.get(name), strategies.REGISTRY.spelled(name)
-        hyper = dict(defaults(strategy))
-        hints = _hints(cast(Any, strategy))
+        strategy: Any = strategies.get(name)  # as functions with a cache take it
+        name = strategies.REGISTRY.spelled(name)
+        hyper, hints = _defaults(strategy), _hints(strategy)
         known_training, known_options = [f.name for f in fields(Training)], models.options(model)
         training: dict[str, Value] = {}
         options: dict[str, Value] = {}
@@ -64,45 +63,42 @@ class Choice:
             elif key in known_options:
                 options[key] = convert(f"model {model.name}: {key}", value, models.option_type(model, key))
             else:
-                known = [
-                    *hyper,
-                    *known_training,
-                    *known_options,
-                    *(["preset"] if strategies.presets_of(strategy) else []),
-                ]
+                preset = ["preset"] if strategies.presets_of(strategy) else []
+                known = [*hyper, *known_training, *known_options, *preset]
                 raise unknown(f"hyper-parameter of {name}", key, known)
         return cls(name, hyper, training, options)
+
+    @property
+    def strategy(self) -> Any:
+        """The class of the method."""
+        return strategies.get(self.name)
 
     def settled(self, around: Mapping[str, Value]) -> tuple[Choice, dict[str, Condition]]:
         """Return the choice with hyper-parameters without effect set to their defaults, and the reasons.
 
         ``around`` contains other settings that effects depend on: training, model options and scenario.
         """
-        import strategies
-        from strategies.core import defaults
-
-        strategy = strategies.get(self.name)
-        hints = _hints(cast(Any, strategy))
-        hyper, idle = settled(self.hyper, defaults(strategy), hints, around)
+        hyper, idle = settled(self.hyper, _defaults(self.strategy), _hints(self.strategy), around)
         return replace(self, hyper=hyper), idle
 
     def differing(self) -> dict[str, Value]:
         """Return the hyper-parameters that differ from their defaults."""
-        import strategies
-        from strategies.core import defaults
-
-        usual = defaults(strategies.get(self.name))
+        usual = _defaults(self.strategy)
         return {k: v for k, v in self.hyper.items() if v != usual[k]}
 
     def recorded(self, in_sum: bool) -> dict[str, Value]:
         """Return the hyper-parameters of a spec; in a sum, under the names they have in the whole."""
-        import strategies
-        from strategies.core import defaults
-
-        strategy = strategies.get(self.name)
-        hyper = recorded(self.hyper, defaults(strategy), _hints(cast(Any, strategy)))
+        hyper = recorded(self.hyper, _defaults(self.strategy), _hints(self.strategy))
         # In a sum, a method in a file has its own name, without the path.
-        return {strategies.field_name(strategy.name, k): v for k, v in hyper.items()} if in_sum else hyper
+        return (
+            {strategies.field_name(self.strategy.name, k): v for k, v in hyper.items()} if in_sum else hyper
+        )
+
+
+def _defaults(strategy: type[Strategy]) -> dict[str, Value]:
+    from strategies.core import defaults  # not at the top: a list of names imports no torch
+
+    return dict(defaults(strategy))
 
 
 @cache
@@ -113,8 +109,6 @@ def _hints(strategy: type[Any]) -> dict[str, Any]:
 
 def _preset(strategy: type[Strategy], name: str, scenario: str) -> dict[str, str]:
     """Return the values of a preset as text; raises UserError if it has none for the scenario."""
-    import strategies
-
     presets = strategies.presets_of(strategy)
     if not presets:
         raise UserError(f"{strategy.name} has no presets")
@@ -133,8 +127,6 @@ def _preset(strategy: type[Strategy], name: str, scenario: str) -> dict[str, str
 
 def parse(selector: str) -> tuple[str, dict[str, str]]:
     """Parse ``name[key=value,...]``; raises UserError for any other form."""
-    import strategies
-
     found = strategies.name_and_options(selector.strip())
     if found is None:
         raise UserError(f"cannot read {selector!r}; write a strategy like er or er[buffer=200,lr=0.05]")
@@ -153,8 +145,6 @@ def expanded(selector: str, model: ModelRef, beside: Mapping[str, str]) -> tuple
     Raises:
         UserError: A strategy is unknown, values cannot be read, or there are too many.
     """
-    import strategies
-
     parts: list[tuple[str, list[list[str]]]] = []
     names = []
     for number, part in enumerate(strategies.split(selector)):
@@ -181,8 +171,6 @@ def name_with(name: str, beside: Iterable[str], identities: Sequence[str]) -> st
         beside: Names of settings that are given beside selectors: ``epochs``.
         identities: Those of the grid's cells: ``er[buffer=5,epochs=2]``, ``er[buffer=9,epochs=2]``.
     """
-    import strategies
-
     first, *others = strategies.split(name)
     base, own = parse(first)
     shown = [parse(strategies.split(one)[0])[1].items() for one in identities]
@@ -197,10 +185,8 @@ def _joined(name: str, options: Iterable[str]) -> str:
 
 def _type_of_options(name: str, model: ModelRef) -> dict[str, Any]:
     """Return the type of everything that the brackets of a strategy may set."""
-    import strategies
-    from bench.plan.model import option_types
-
-    return option_types(model) | TRAINING_HINTS | _hints(cast(Any, strategies.get(name)))
+    strategy: Any = strategies.get(name)  # as functions with a cache take it
+    return option_types(model) | TRAINING_HINTS | _hints(strategy)
 
 
 def selectors_of(given: object) -> tuple[str, ...]:

@@ -4,26 +4,22 @@ Under a budget every method gets as much as it can use: the largest size that fi
 default. The value found is in the cell's settings and identity, ``er[buffer=312]``; the budget itself is not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import count
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 import strategies
 from bench.plan.budget import Budget, size_in_words
 from bench.plan.cell import CellSpec
+from bench.plan.request import Request
 from bench.plan.selectors import parse
 from suites.base import Training
 from suites.bracketed import identity
 from suites.errors import UserError, some
 from suites.registry import NotImported
 from suites.values import taken_apart, text_of
-
-if TYPE_CHECKING:
-    from bench.plan.request import Request
 
 
 @dataclass(frozen=True)
@@ -55,9 +51,8 @@ class Fitted:
 
     def remarks(self) -> list[str]:
         """Return a line on the methods that were sized; their cells are listed with their sizes."""
-        return (
-            [f"sized to {self.request.budget}: {some([*self.identities], _SHOWN)}"] if self.identities else []
-        )
+        sized = some([*self.identities], _SHOWN)
+        return [f"sized to {self.request.budget}: {sized}"] if sized else []
 
 
 def fitted(request: Request, stored: StoredBy) -> Fitted:
@@ -77,7 +72,7 @@ def fitted(request: Request, stored: StoredBy) -> Fitted:
             try:
                 of_selector = {
                     text: _Sizing(request, request.budget, scenario, text, stored)
-                    for text in request.written(selector)
+                    for text in request.expand(selector)[1]
                 }
             except NotImported:
                 continue  # the request names it as unresolved

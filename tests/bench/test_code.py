@@ -47,7 +47,7 @@ def fingerprints() -> dict[tuple[str, str], str]:
     """Return the fingerprint of each strategy and model, without cached sources."""
     for known in (source_files._files_of_module, source_files._is_file, source_files._source):
         known.cache_clear()
-    code._CODES.clear()
+    code._code_of_modules.cache_clear()
     return {(n, m): code_of(cell(n, model=m)).fingerprint for n in NAMES for m in ("mlp", "cnn")}
 
 

@@ -86,7 +86,7 @@ def forget() -> None:
     """Clear cached sources, as in a new process."""
     source_files._files_of_module.cache_clear()
     source_files._source.cache_clear()
-    code_of_cells._CODES.clear()
+    code_of_cells._code_of_modules.cache_clear()
 
 
 def test_cells_of_an_edited_method_are_run_again_and_not_mixed(
