@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from suites.base import Data, Stream, Training
 from suites.errors import Unavailable, UserError, some
 from suites.mapped_file import blocks
+from suites.task_streams import Data, Stream
 from suites.tracebacks import kind_and_message
+from suites.training import Training
 
 
 def check_data(suite: str, data: Any) -> None:

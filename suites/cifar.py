@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from suites.base import NOT_STATED, Suite, Training, register
+from suites.base import NOT_STATED, Suite, Training
 from suites.published_data import Published, load
 from suites.scenarios import by_class
 from suites.sources import NEEDS_HUB
@@ -70,50 +70,44 @@ for a mean over outputs, ``icarl[units=mean]``. Both train a ResNet-32; the suit
 ResNet-18."""
 _DATA = "Krizhevsky 2009, Learning multiple layers of features from tiny images"
 
-SPLIT_CIFAR10 = register(
-    Suite(
-        name="split-cifar10",
-        version=1,
-        summary="CIFAR-10 in five tasks of two classes",
-        source=f"Zenke, Poole & Ganguli 2017; five tasks of two as in Buzzega et al. 2020; data: {_DATA}",
-        licence=NOT_STATED,
-        load=partial(load, CIFAR10),
-        split=by_class(5),
-        scenarios=("task", "domain", "class", "online"),
-        model="resnet18",
-        training=CIFAR_TRAINING,
-        needs=NEEDS_HUB,
-    )
+SPLIT_CIFAR10 = Suite(
+    name="split-cifar10",
+    version=1,
+    summary="CIFAR-10 in five tasks of two classes",
+    source=f"Zenke, Poole & Ganguli 2017; five tasks of two as in Buzzega et al. 2020; data: {_DATA}",
+    licence=NOT_STATED,
+    load=partial(load, CIFAR10),
+    split=by_class(5),
+    scenarios=("task", "domain", "class", "online"),
+    model="resnet18",
+    training=CIFAR_TRAINING,
+    needs=NEEDS_HUB,
 )
-SPLIT_CIFAR100 = register(
-    Suite(
-        name="split-cifar100",
-        version=1,
-        summary="CIFAR-100 in ten tasks of ten classes",
-        source=f"Rebuffi et al. 2017, iCaRL; data: {_DATA}",
-        licence=NOT_STATED,
-        load=partial(load, CIFAR100),
-        split=by_class(10),
-        scenarios=("task", "domain", "class", "online"),
-        model="resnet18",
-        training=CIFAR_TRAINING,
-        needs=NEEDS_HUB,
-        presets=PRESETS_100,
-    )
+SPLIT_CIFAR100 = Suite(
+    name="split-cifar100",
+    version=1,
+    summary="CIFAR-100 in ten tasks of ten classes",
+    source=f"Rebuffi et al. 2017, iCaRL; data: {_DATA}",
+    licence=NOT_STATED,
+    load=partial(load, CIFAR100),
+    split=by_class(10),
+    scenarios=("task", "domain", "class", "online"),
+    model="resnet18",
+    training=CIFAR_TRAINING,
+    needs=NEEDS_HUB,
+    presets=PRESETS_100,
 )
-SPLIT_CIFAR100_SUBSET = register(
-    Suite(
-        name="split-cifar100-subset",
-        version=1,
-        summary="a subset of CIFAR-100 (120 + 30 images a class); not the published benchmark",
-        source="Krizhevsky 2009, a subset: scores are not those of split-cifar100",
-        licence=NOT_STATED,
-        load=partial(load, CIFAR100_SUBSET),
-        split=by_class(10),
-        scenarios=("task", "domain", "class", "online"),
-        model="resnet18",
-        training=CIFAR_TRAINING,
-        presets=PRESETS_100,
-        needs="a mirror that holds cifar100-subset (LETHE_DATA, --data)",
-    )
+SPLIT_CIFAR100_SUBSET = Suite(
+    name="split-cifar100-subset",
+    version=1,
+    summary="a subset of CIFAR-100 (120 + 30 images a class); not the published benchmark",
+    source="Krizhevsky 2009, a subset: scores are not those of split-cifar100",
+    licence=NOT_STATED,
+    load=partial(load, CIFAR100_SUBSET),
+    split=by_class(10),
+    scenarios=("task", "domain", "class", "online"),
+    model="resnet18",
+    training=CIFAR_TRAINING,
+    presets=PRESETS_100,
+    needs="a mirror that holds cifar100-subset (LETHE_DATA, --data)",
 )

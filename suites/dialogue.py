@@ -12,7 +12,7 @@ files.
 
 from functools import partial
 
-from suites.base import BLEU, Suite, Training, register
+from suites.base import BLEU, Suite, Training
 from suites.published_data import Published, load_joined
 from suites.scenarios import by_domain
 
@@ -34,20 +34,18 @@ DIALOGUE = tuple(
     for domain in DOMAINS
 )
 
-register(
-    Suite(
-        name="schema-guided-dialogue",
-        version=1,
-        summary="an assistant's next response in ten domains of services, a task each; scored by BLEU",
-        source="Rastogi et al. 2020, Towards scalable multi-domain conversational agents",
-        licence="CC BY-SA 4.0",
-        load=partial(load_joined, "schema-guided-dialogue", DIALOGUE),
-        split=by_domain(),
-        scenarios=("domain", "online"),
-        model="tiny-seq2seq",
-        model_options={"max_tokens": 128, "tune": "full"},
-        training=Training(epochs=10, batch=32, optimiser="adam", lr=5e-4, validation=0.02),
-        score=BLEU,
-        needs="a mirror that holds schema-guided-dialogue, columns context and response (LETHE_DATA, --data)",
-    )
+SCHEMA_GUIDED_DIALOGUE_SUITE = Suite(
+    name="schema-guided-dialogue",
+    version=1,
+    summary="an assistant's next response in ten domains of services, a task each; scored by BLEU",
+    source="Rastogi et al. 2020, Towards scalable multi-domain conversational agents",
+    licence="CC BY-SA 4.0",
+    load=partial(load_joined, "schema-guided-dialogue", DIALOGUE),
+    split=by_domain(),
+    scenarios=("domain", "online"),
+    model="tiny-seq2seq",
+    model_options={"max_tokens": 128, "tune": "full"},
+    training=Training(epochs=10, batch=32, optimiser="adam", lr=5e-4, validation=0.02),
+    score=BLEU,
+    needs="a mirror that holds schema-guided-dialogue, columns context and response (LETHE_DATA, --data)",
 )

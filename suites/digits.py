@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from suites.base import Data, Suite, Training, register
+from suites.base import Data, Suite, Training
 from suites.scenarios import by_class
 from suites.sources import fingerprint
 
@@ -32,18 +32,16 @@ def digits() -> Data:
     return Data("digits", x_N, y_N, n_train, names, 16.0, fingerprint(x_N, y_N, n_train))
 
 
-DIGITS = register(
-    Suite(
-        name="digits",
-        version=1,
-        summary="1,797 handwritten digits of 8 x 8 pixels, five tasks of two; nothing to download",
-        source="Alpaydin & Kaynak 1998, Optical recognition of handwritten digits, as in scikit-learn",
-        licence="CC BY 4.0 (UCI)",
-        load=digits,
-        split=by_class(5),
-        scenarios=("task", "domain", "class", "online"),
-        model="mlp",
-        model_options={"hidden": 100, "layers": 2},
-        training=Training(epochs=20, batch=16, optimiser="adam", lr=1e-3),
-    )
+DIGITS = Suite(
+    name="digits",
+    version=1,
+    summary="1,797 handwritten digits of 8 x 8 pixels, five tasks of two; nothing to download",
+    source="Alpaydin & Kaynak 1998, Optical recognition of handwritten digits, as in scikit-learn",
+    licence="CC BY 4.0 (UCI)",
+    load=digits,
+    split=by_class(5),
+    scenarios=("task", "domain", "class", "online"),
+    model="mlp",
+    model_options={"hidden": 100, "layers": 2},
+    training=Training(epochs=20, batch=16, optimiser="adam", lr=1e-3),
 )

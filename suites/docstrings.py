@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from suites.announce import announced
-from suites.base import Data, Suite, register
+from suites.base import Data, Suite
 from suites.cache import cache_folder, read_cached, write_cached
 from suites.errors import Unavailable
 from suites.scenarios import by_class
@@ -163,18 +163,16 @@ def _of_file(path: Path) -> Iterator[str]:
             yield text
 
 
-register(
-    Suite(
-        name="docstrings",
-        version=1,
-        summary="which of ten installed packages a docstring is from, five tasks of two; nothing to download",
-        source="Lethe; the texts are those of the installed versions, which the fingerprint identifies",
-        licence="those of the installed packages: Apache 2.0, BSD, MIT, and matplotlib's own",
-        load=docstrings,
-        split=by_class(5),
-        scenarios=("task", "domain", "class", "online"),
-        model="minilm",
-        model_options={"max_tokens": 128},
-        training=HEAD_TRAINING,
-    )
+DOCSTRINGS_SUITE = Suite(
+    name="docstrings",
+    version=1,
+    summary="which of ten installed packages a docstring is from, five tasks of two; nothing to download",
+    source="Lethe; the texts are those of the installed versions, which the fingerprint identifies",
+    licence="those of the installed packages: Apache 2.0, BSD, MIT, and matplotlib's own",
+    load=docstrings,
+    split=by_class(5),
+    scenarios=("task", "domain", "class", "online"),
+    model="minilm",
+    model_options={"max_tokens": 128},
+    training=HEAD_TRAINING,
 )

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from suites.base import Suite, register
+from suites.base import Suite
 from suites.published_data import Published, load
 from suites.scenarios import by_class
 from suites.sources import NEEDS_HUB
@@ -73,51 +73,45 @@ BANKING77 = Published(
 )
 _TOKENS = {"max_tokens": 64}
 
-register(
-    Suite(
-        name="clinc150",
-        version=1,
-        summary="150 intents of a voice assistant in ten tasks; 1,000 test sentences are of no intent",
-        source="Larson et al. 2019, An evaluation dataset for intent classification",
-        licence="CC BY 3.0",
-        load=partial(load, CLINC150),
-        split=by_class(10),
-        scenarios=("task", "domain", "class", "online"),
-        model="minilm",
-        model_options=_TOKENS,
-        training=HEAD_TRAINING,
-        needs=NEEDS_HUB,
-    )
+CLINC150_SUITE = Suite(
+    name="clinc150",
+    version=1,
+    summary="150 intents of a voice assistant in ten tasks; 1,000 test sentences are of no intent",
+    source="Larson et al. 2019, An evaluation dataset for intent classification",
+    licence="CC BY 3.0",
+    load=partial(load, CLINC150),
+    split=by_class(10),
+    scenarios=("task", "domain", "class", "online"),
+    model="minilm",
+    model_options=_TOKENS,
+    training=HEAD_TRAINING,
+    needs=NEEDS_HUB,
 )
-register(
-    Suite(
-        name="clinc150-15",
-        version=1,
-        summary="CLINC150 in fifteen tasks of ten intents",
-        source="Larson et al. 2019, as clinc150; fifteen tasks",
-        licence="CC BY 3.0",
-        load=partial(load, CLINC150),
-        split=by_class(15),
-        scenarios=("task", "domain", "class", "online"),
-        model="minilm",
-        model_options=_TOKENS,
-        training=HEAD_TRAINING,
-        needs=NEEDS_HUB,
-    )
+CLINC150_15_SUITE = Suite(
+    name="clinc150-15",
+    version=1,
+    summary="CLINC150 in fifteen tasks of ten intents",
+    source="Larson et al. 2019, as clinc150; fifteen tasks",
+    licence="CC BY 3.0",
+    load=partial(load, CLINC150),
+    split=by_class(15),
+    scenarios=("task", "domain", "class", "online"),
+    model="minilm",
+    model_options=_TOKENS,
+    training=HEAD_TRAINING,
+    needs=NEEDS_HUB,
 )
-register(
-    Suite(
-        name="banking77",
-        version=1,
-        summary="77 intents of a bank's customers in seven tasks of eleven",
-        source="Casanueva et al. 2020, Efficient intent detection with dual sentence encoders",
-        licence="CC BY 4.0",
-        load=partial(load, BANKING77),
-        split=by_class(7),
-        scenarios=("task", "domain", "class", "online"),
-        model="minilm",
-        model_options=_TOKENS,
-        training=HEAD_TRAINING,
-        needs=NEEDS_HUB,
-    )
+BANKING77_SUITE = Suite(
+    name="banking77",
+    version=1,
+    summary="77 intents of a bank's customers in seven tasks of eleven",
+    source="Casanueva et al. 2020, Efficient intent detection with dual sentence encoders",
+    licence="CC BY 4.0",
+    load=partial(load, BANKING77),
+    split=by_class(7),
+    scenarios=("task", "domain", "class", "online"),
+    model="minilm",
+    model_options=_TOKENS,
+    training=HEAD_TRAINING,
+    needs=NEEDS_HUB,
 )

@@ -6,7 +6,7 @@ each task, which a stream draws by its seed.
 
 from functools import partial
 
-from suites.base import NOT_STATED, Suite, Training, register
+from suites.base import NOT_STATED, Suite, Training
 from suites.published_data import Published, load
 from suites.scenarios import by_class, by_permutation, by_rotation
 from suites.sources import NEEDS_HUB
@@ -66,93 +66,83 @@ rate is that of gem; their baselines have 0.003 to 0.1."""
 _DATA = "data: LeCun et al. 1998, Gradient-based learning applied to document recognition"
 _LICENCE = f"{NOT_STATED}; Keras names CC BY-SA 3.0"
 
-SPLIT_MNIST = register(
-    Suite(
-        name="split-mnist",
-        version=1,
-        summary="MNIST in five tasks of two digits, shuffled by the seed",
-        source=f"van de Ven, Tuytelaars & Tolias 2022, Three types of incremental learning; {_DATA}",
-        licence=_LICENCE,
-        load=partial(load, MNIST),
-        split=by_class(5),
-        scenarios=("task", "domain", "class", "online"),
-        model_options=_MLP,
-        training=MNIST_TRAINING,
-        needs=NEEDS_HUB,
-        presets={"buzzega2020": {"order": "fixed", "batch": 10, **_DER}},
-    )
+SPLIT_MNIST = Suite(
+    name="split-mnist",
+    version=1,
+    summary="MNIST in five tasks of two digits, shuffled by the seed",
+    source=f"van de Ven, Tuytelaars & Tolias 2022, Three types of incremental learning; {_DATA}",
+    licence=_LICENCE,
+    load=partial(load, MNIST),
+    split=by_class(5),
+    scenarios=("task", "domain", "class", "online"),
+    model_options=_MLP,
+    training=MNIST_TRAINING,
+    needs=NEEDS_HUB,
+    presets={"buzzega2020": {"order": "fixed", "batch": 10, **_DER}},
 )
-PERMUTED_MNIST = register(
-    Suite(
-        name="permuted-mnist",
-        version=1,
-        summary="MNIST in ten tasks, each with its own permutation of the pixels",
-        source=f"Goodfellow et al. 2013; ten tasks as in van de Ven & Tolias 2019; {_DATA}",
-        licence=_LICENCE,
-        load=partial(load, MNIST),
-        split=by_permutation(10),
-        scenarios=("task", "domain", "class", "online"),
-        model_options=_MLP,
-        training=MNIST_TRAINING,
-        needs=NEEDS_HUB,
-        presets={
-            "buzzega2020": {"tasks": 20, "batch": 128, **_DER},
-            "lopezpaz2017": _GEM,
+PERMUTED_MNIST = Suite(
+    name="permuted-mnist",
+    version=1,
+    summary="MNIST in ten tasks, each with its own permutation of the pixels",
+    source=f"Goodfellow et al. 2013; ten tasks as in van de Ven & Tolias 2019; {_DATA}",
+    licence=_LICENCE,
+    load=partial(load, MNIST),
+    split=by_permutation(10),
+    scenarios=("task", "domain", "class", "online"),
+    model_options=_MLP,
+    training=MNIST_TRAINING,
+    needs=NEEDS_HUB,
+    presets={
+        "buzzega2020": {"tasks": 20, "batch": 128, **_DER},
+        "lopezpaz2017": _GEM,
+    },
+)
+ROTATED_MNIST = Suite(
+    name="rotated-mnist",
+    version=1,
+    summary="MNIST in ten tasks, each rotated by its own angle",
+    source=f"Lopez-Paz & Ranzato 2017, Gradient episodic memory for continual learning; {_DATA}",
+    licence=_LICENCE,
+    load=partial(load, MNIST),
+    split=by_rotation(10),
+    scenarios=("task", "domain", "online"),
+    model_options=_MLP,
+    training=MNIST_TRAINING,
+    needs=NEEDS_HUB,
+    presets={
+        "buzzega2020": {
+            "tasks": 20,
+            "batch": 128,
+            "angles": "unsorted",
+            "interpolation": "nearest",
+            **_DER,
         },
-    )
+        "lopezpaz2017": {"interpolation": "nearest", **_GEM},
+    },
 )
-ROTATED_MNIST = register(
-    Suite(
-        name="rotated-mnist",
-        version=1,
-        summary="MNIST in ten tasks, each rotated by its own angle",
-        source=f"Lopez-Paz & Ranzato 2017, Gradient episodic memory for continual learning; {_DATA}",
-        licence=_LICENCE,
-        load=partial(load, MNIST),
-        split=by_rotation(10),
-        scenarios=("task", "domain", "online"),
-        model_options=_MLP,
-        training=MNIST_TRAINING,
-        needs=NEEDS_HUB,
-        presets={
-            "buzzega2020": {
-                "tasks": 20,
-                "batch": 128,
-                "angles": "unsorted",
-                "interpolation": "nearest",
-                **_DER,
-            },
-            "lopezpaz2017": {"interpolation": "nearest", **_GEM},
-        },
-    )
+SPLIT_FASHION_MNIST = Suite(
+    name="split-fashion-mnist",
+    version=1,
+    summary="Fashion-MNIST in five tasks of two kinds of clothes",
+    source="Xiao, Rasul & Vollgraf 2017, Fashion-MNIST",
+    licence="MIT",
+    load=partial(load, FASHION_MNIST),
+    split=by_class(5),
+    scenarios=("task", "domain", "class", "online"),
+    model_options=_MLP,
+    training=MNIST_TRAINING,
+    needs=NEEDS_HUB,
 )
-SPLIT_FASHION_MNIST = register(
-    Suite(
-        name="split-fashion-mnist",
-        version=1,
-        summary="Fashion-MNIST in five tasks of two kinds of clothes",
-        source="Xiao, Rasul & Vollgraf 2017, Fashion-MNIST",
-        licence="MIT",
-        load=partial(load, FASHION_MNIST),
-        split=by_class(5),
-        scenarios=("task", "domain", "class", "online"),
-        model_options=_MLP,
-        training=MNIST_TRAINING,
-        needs=NEEDS_HUB,
-    )
-)
-SPLIT_KMNIST = register(
-    Suite(
-        name="split-kmnist",
-        version=1,
-        summary="Kuzushiji-MNIST in five tasks of two characters",
-        source="Clanuwat et al. 2018, Deep learning for classical Japanese literature",
-        licence="CC BY-SA 4.0",
-        load=partial(load, KMNIST),
-        split=by_class(5),
-        scenarios=("task", "domain", "class", "online"),
-        model_options=_MLP,
-        training=MNIST_TRAINING,
-        needs=NEEDS_HUB,
-    )
+SPLIT_KMNIST = Suite(
+    name="split-kmnist",
+    version=1,
+    summary="Kuzushiji-MNIST in five tasks of two characters",
+    source="Clanuwat et al. 2018, Deep learning for classical Japanese literature",
+    licence="CC BY-SA 4.0",
+    load=partial(load, KMNIST),
+    split=by_class(5),
+    scenarios=("task", "domain", "class", "online"),
+    model_options=_MLP,
+    training=MNIST_TRAINING,
+    needs=NEEDS_HUB,
 )

@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from suites.base import Data, generator
-from suites.declared import Declaration
 from suites.errors import UserError, some
 from suites.own.cleaning import STEPS
 from suites.own.columns import Table
+from suites.own.declaration import Declaration
 from suites.own.hub import hub_identity, hub_source
 from suites.own.in_cache import FORMAT, store, stored
 from suites.own.rows import of_datasets, texts_of
+from suites.seeds import generator
 from suites.sources import fingerprint, mirror_files, opened
+from suites.task_streams import Data
 from suites.text import data_of_texts
 
 

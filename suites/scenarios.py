@@ -14,9 +14,11 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from suites.base import Data, Scenario, Stream, Training, generator
 from suites.errors import UserError, unknown
+from suites.seeds import generator
 from suites.task_rows import OptionsOfSplit, outside_rows, with_rows
+from suites.task_streams import Data, Scenario, Stream
+from suites.training import Training
 from suites.values import Bounds, Count, CountOrNone, only_if, unless, whole_numbers
 
 Split = Callable[[Data, Scenario, int, Training], Stream]

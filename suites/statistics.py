@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from suites.base import Data
 from suites.cifar import CIFAR10, CIFAR100, CIFAR100_SUBSET
 from suites.dialogue import DIALOGUE
 from suites.digits import digits
@@ -15,6 +14,7 @@ from suites.intents import BANKING77, CLINC150
 from suites.mnist import FASHION_MNIST, KMNIST, MNIST
 from suites.published_data import load, load_joined
 from suites.sentiment import SENTIMENT
+from suites.task_streams import Data
 from suites.topics import AG_NEWS, AMAZON, DBPEDIA, NEWSGROUPS, TREC, YAHOO, YELP
 from suites.translation import MULTI30K
 

@@ -13,9 +13,11 @@ from typing import Annotated, Any, Literal, Self, cast, get_type_hints
 import torch
 from torch import Tensor
 
-from suites.base import Data, Scenario, Stream, Task, Training, generator
 from suites.description import Option, field_help, in_words, type_in_words
 from suites.errors import UserError, unknown
+from suites.seeds import generator
+from suites.task_streams import Data, Scenario, Stream, Task
+from suites.training import Training
 from suites.values import Bounds, CountOrNone, Value, convert, only_if, settled, taken_apart, unless
 
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from suites.base import Data, Training
+from suites.task_streams import Data
+from suites.training import Training
 
 HEAD_TRAINING = Training(epochs=10, batch=32, optimiser="adam", lr=1e-3)
 """Enough for a head on the features of a frozen model."""

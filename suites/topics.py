@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from suites.base import NOT_STATED, Suite, Training, register
+from suites.base import NOT_STATED, Suite, Training
 from suites.published_data import Published, load, load_joined
 from suites.scenarios import by_class, by_domain
 from suites.sources import NEEDS_HUB
@@ -137,70 +137,62 @@ TEXT5_ORDERS = (
     ("agnews", "yelp", "amazon", "yahoo", "dbpedia"),
 )
 
-register(
-    Suite(
-        name="trec",
-        version=1,
-        summary="questions by the kind of answer they ask for, six kinds in three tasks of two",
-        source="Li & Roth 2002, Learning question classifiers",
-        licence=NOT_STATED,
-        load=partial(load, TREC),
-        split=by_class(3),
-        scenarios=("task", "domain", "class", "online"),
-        model="minilm",
-        model_options={"max_tokens": 64},
-        training=HEAD_TRAINING,
-        needs=NEEDS_HUB,
-    )
+TREC_SUITE = Suite(
+    name="trec",
+    version=1,
+    summary="questions by the kind of answer they ask for, six kinds in three tasks of two",
+    source="Li & Roth 2002, Learning question classifiers",
+    licence=NOT_STATED,
+    load=partial(load, TREC),
+    split=by_class(3),
+    scenarios=("task", "domain", "class", "online"),
+    model="minilm",
+    model_options={"max_tokens": 64},
+    training=HEAD_TRAINING,
+    needs=NEEDS_HUB,
 )
-register(
-    Suite(
-        name="newsgroups",
-        version=1,
-        summary="posts of 20 newsgroups without headers in five tasks of four",
-        source="Lang 1995, NewsWeeder; split by date, without headers, signatures and quotations",
-        licence=NOT_STATED,
-        load=partial(load, NEWSGROUPS),
-        split=by_class(5),
-        scenarios=("task", "domain", "class", "online"),
-        model="minilm",
-        model_options={"max_tokens": 256},
-        training=HEAD_TRAINING,
-        needs=NEEDS_HUB,
-    )
+NEWSGROUPS_SUITE = Suite(
+    name="newsgroups",
+    version=1,
+    summary="posts of 20 newsgroups without headers in five tasks of four",
+    source="Lang 1995, NewsWeeder; split by date, without headers, signatures and quotations",
+    licence=NOT_STATED,
+    load=partial(load, NEWSGROUPS),
+    split=by_class(5),
+    scenarios=("task", "domain", "class", "online"),
+    model="minilm",
+    model_options={"max_tokens": 256},
+    training=HEAD_TRAINING,
+    needs=NEEDS_HUB,
 )
-register(
-    Suite(
-        name="newsgroups-10",
-        version=1,
-        summary="posts of 20 newsgroups without headers in ten tasks of two",
-        source="Lang 1995, as newsgroups; ten tasks",
-        licence=NOT_STATED,
-        load=partial(load, NEWSGROUPS),
-        split=by_class(10),
-        scenarios=("task", "domain", "class", "online"),
-        model="minilm",
-        model_options={"max_tokens": 256},
-        training=HEAD_TRAINING,
-        needs=NEEDS_HUB,
-    )
+NEWSGROUPS_10_SUITE = Suite(
+    name="newsgroups-10",
+    version=1,
+    summary="posts of 20 newsgroups without headers in ten tasks of two",
+    source="Lang 1995, as newsgroups; ten tasks",
+    licence=NOT_STATED,
+    load=partial(load, NEWSGROUPS),
+    split=by_class(10),
+    scenarios=("task", "domain", "class", "online"),
+    model="minilm",
+    model_options={"max_tokens": 256},
+    training=HEAD_TRAINING,
+    needs=NEEDS_HUB,
 )
-register(
-    Suite(
-        name="text5",
-        version=1,
-        summary="AG News, Yelp, Amazon, DBpedia and Yahoo, a task each, 33 classes, in one of four orders",
-        source="de Masson d'Autume et al. 2019, Episodic memory in lifelong language learning; "
-        "data: Zhang, Zhao & LeCun 2015, Character-level convolutional networks for text classification",
-        licence="AG News: non-commercial use; DBpedia: CC BY-SA 3.0 and GFDL; Yelp: Yelp's dataset terms; "
-        "Amazon and Yahoo: not stated by their authors",
-        load=partial(load_joined, "text5", TEXT5),
-        split=by_domain(TEXT5_ORDERS),
-        # Only Yelp and Amazon share classes, so there is no domain-incremental stream.
-        scenarios=("task", "class", "online"),
-        model="minilm",
-        model_options={"max_tokens": 128},
-        training=Training(epochs=1, batch=32, optimiser="adam", lr=1e-3),
-        needs=NEEDS_HUB,
-    )
+TEXT5_SUITE = Suite(
+    name="text5",
+    version=1,
+    summary="AG News, Yelp, Amazon, DBpedia and Yahoo, a task each, 33 classes, in one of four orders",
+    source="de Masson d'Autume et al. 2019, Episodic memory in lifelong language learning; "
+    "data: Zhang, Zhao & LeCun 2015, Character-level convolutional networks for text classification",
+    licence="AG News: non-commercial use; DBpedia: CC BY-SA 3.0 and GFDL; Yelp: Yelp's dataset terms; "
+    "Amazon and Yahoo: not stated by their authors",
+    load=partial(load_joined, "text5", TEXT5),
+    split=by_domain(TEXT5_ORDERS),
+    # Only Yelp and Amazon share classes, so there is no domain-incremental stream.
+    scenarios=("task", "class", "online"),
+    model="minilm",
+    model_options={"max_tokens": 128},
+    training=Training(epochs=1, batch=32, optimiser="adam", lr=1e-3),
+    needs=NEEDS_HUB,
 )

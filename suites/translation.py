@@ -10,7 +10,7 @@ made from the text columns of the latter, or from the files at github.com/multi3
 
 from functools import partial
 
-from suites.base import BLEU, NOT_STATED, Suite, Training, register
+from suites.base import BLEU, NOT_STATED, Suite, Training
 from suites.published_data import Published, load_joined
 from suites.scenarios import by_domain
 
@@ -29,20 +29,18 @@ MULTI30K = tuple(
     for code, language in LANGUAGES.items()
 )
 
-register(
-    Suite(
-        name="multi30k",
-        version=1,
-        summary="English captions into German, French and Czech, a task each; scored by BLEU",
-        source="Elliott et al. 2016, Multi30K: multilingual English-German image descriptions; 2017, 2018",
-        licence=NOT_STATED,
-        load=partial(load_joined, "multi30k", MULTI30K),
-        split=by_domain(),
-        scenarios=("domain", "online"),
-        model="tiny-seq2seq",
-        model_options={"max_tokens": 64, "tune": "full"},
-        training=Training(epochs=10, batch=32, optimiser="adam", lr=5e-4, validation=0.01),
-        score=BLEU,
-        needs="a mirror that holds multi30k/task1 with columns en, de, fr, cs (LETHE_DATA, --data)",
-    )
+MULTI30K_SUITE = Suite(
+    name="multi30k",
+    version=1,
+    summary="English captions into German, French and Czech, a task each; scored by BLEU",
+    source="Elliott et al. 2016, Multi30K: multilingual English-German image descriptions; 2017, 2018",
+    licence=NOT_STATED,
+    load=partial(load_joined, "multi30k", MULTI30K),
+    split=by_domain(),
+    scenarios=("domain", "online"),
+    model="tiny-seq2seq",
+    model_options={"max_tokens": 64, "tune": "full"},
+    training=Training(epochs=10, batch=32, optimiser="adam", lr=5e-4, validation=0.01),
+    score=BLEU,
+    needs="a mirror that holds multi30k/task1 with columns en, de, fr, cs (LETHE_DATA, --data)",
 )

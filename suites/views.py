@@ -22,8 +22,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from suites.base import Data, Scenario, Stream, Suite, Task, Training
+from suites.base import Suite
 from suites.errors import UserError
+from suites.task_streams import Data, Scenario, Stream, Task
+from suites.training import Training
 
 ORDER = 0
 """The seed that the tasks of views of one order are drawn with."""

@@ -35,9 +35,8 @@ from bench.runner import Options, carry_out
 from bench.schema import differing_fields
 from bench.store import RunReader, SavedModels, pack_run
 from bench.train import saving
-from lethe.testing import TOY
 from suites import published_data
-from suites.base import Data, register
+from suites.base import Data
 from suites.errors import EnvironmentFault, UserError
 from suites.mnist import MNIST
 from suites.sources import fingerprint
@@ -497,7 +496,6 @@ def main(words: list[str] | None = None) -> int:
     asked = parser.parse_args(words)
     torch.set_num_threads(1)
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    register(TOY)
     sizes = {name: round(asked.share * n) for name, n in (HOUR if asked.hour else USUAL).items()}
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:

@@ -33,7 +33,7 @@ from bench.runner.processes import Ended
 from bench.runner.there import Answer, Asked
 from bench.store import RunFolder, RunReader, pack_run, where, write_json
 from lethe.testing import TOY, timings
-from suites.base import SUITES, register
+from suites import REGISTRY
 from tests.dask_cluster import ROOT, DaskCluster
 
 RECORD = ROOT / "results" / "reference" / "many-cells.json"
@@ -76,8 +76,8 @@ def requests_of(suites: int, strategies: int, seeds: int) -> list[Request]:
     """Return requests for a grid of settings on made-up suites."""
     names = [f"suite-{n}" for n in range(suites)]
     for name in names:
-        if name not in SUITES:
-            register(replace(TOY, name=name))
+        if name not in REGISTRY.entered:
+            REGISTRY.enter(name, replace(TOY, name=name), __name__)
     grid = f"er[lr={'|'.join(str(n / 1000) for n in range(1, strategies + 1))}]"
     return [Request(name, (grid,), seeds=tuple(range(seeds))) for name in names]
 

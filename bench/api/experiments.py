@@ -25,7 +25,7 @@ from bench.plan import (
 )
 from bench.report import Layout, Spread, make_report
 from bench.results import Comparison, Expectation, compare_runs
-from suites.declared import notes_of
+from suites import notes_of
 from suites.errors import UserError
 
 if TYPE_CHECKING:

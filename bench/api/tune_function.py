@@ -19,7 +19,7 @@ from bench.api.notebook import Frames
 from bench.checks.before_run import check_before_run, leave_out
 from bench.plan import DEFAULT_SEEDS, ResolvedPlan, Value, seeds_of
 from bench.results import Trial
-from suites.declared import notes_of
+from suites import notes_of
 
 if TYPE_CHECKING:
     import datasets

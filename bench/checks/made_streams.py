@@ -14,7 +14,7 @@ import torch
 
 import strategies
 import suites
-from suites.base import BLEU, SCENARIOS, SUITES, Data, Scenario, Stream, Suite, Task, Training, generator
+from suites.base import BLEU, SCENARIOS, Data, Scenario, Stream, Suite, Task, Training, generator
 from suites.scenarios import by_domain
 
 Table = tuple[tuple[int, ...], ...]
@@ -213,9 +213,9 @@ def made_streams(shape: tuple[int, int, int] = DIGITS) -> Iterator[None]:
     made = [_suite(name, tables, texts, shape) for name, tables in layouts.items() for texts in (False, True)]
     made += [replace(_suite("easy", EASY, False, LARGE), name="check-easy-large"), PAIRS]
     for suite in made:
-        suites.base.register(suite)
+        suites.REGISTRY.enter(suite.name, suite, __name__)
     try:
         yield
     finally:
         for suite in made:
-            SUITES.pop(suite.name, None)
+            suites.REGISTRY.entered.pop(suite.name, None)

@@ -1,4 +1,4 @@
-"""The options of commands that take a data set of the user: the fields of suites.declared.Declaration."""
+"""The options of commands that take a data set of the user: the fields of ``Declaration``."""
 
 import functools
 import inspect
@@ -7,8 +7,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from suites.declared import OPTIONS, Declaration
 from suites.description import field_help
+from suites.own.declaration import OPTIONS, Declaration
 
 
 def takes_data_options(command: Callable[..., None]) -> Callable[..., None]:

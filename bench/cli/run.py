@@ -34,8 +34,8 @@ from bench.cli.completion import names_of, selectors
 from bench.cli.data_options import takes_data_options
 from bench.cli.output import print_json
 from bench.engines import LOCAL, SLURM
-from suites import errors
-from suites.declared import notes_of, suite_named
+from suites import errors, notes_of
+from suites.declared import suite_named
 from suites.errors import some
 
 if TYPE_CHECKING:

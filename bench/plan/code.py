@@ -13,7 +13,6 @@ from bench import models
 from bench.plan.cell import CellSpec
 from bench.plan.source_files import LETHE, files_behind
 from bench.schema import Exported, digest
-from suites.base import name_and_view
 from suites.errors import UserError
 from suites.paths import check_is_file
 
@@ -101,7 +100,7 @@ def _roots(spec: Mapping[str, Any]) -> Iterator[str | Path]:
     if len(parts) > 1:
         yield "strategies.core.compose"
     yield suites.REGISTRY.defined_in(spec["suite"])
-    if name_and_view(spec["suite"])[1]:
+    if suites.name_and_view(spec["suite"])[1]:
         yield "suites.views"
     if spec.get("continues"):
         yield "bench.export.warm_start"

@@ -34,7 +34,7 @@ _CHANGE_NO_NUMBER = {
     "bench.stats", "bench.store", "bench.train.clock",
     "strategies.presets", "strategies.sums",
     "suites.aliases", "suites.cache", "suites.declared", "suites.description", "suites.errors",
-    "suites.paths", "suites.registry", "suites.syntax", "suites.tracebacks",
+    "suites.own.declaration", "suites.paths", "suites.registry", "suites.syntax", "suites.tracebacks",
 }  # fmt: skip
 """What makes and names cells, hands them out, keeps time, writes and reads records, and words messages. A
 record holds the cell itself; these decide no number in it."""

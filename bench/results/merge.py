@@ -15,7 +15,6 @@ from bench.results.code_of_rows import CodeOfRows, has_result, row
 from bench.results.outcome import Outcome, outcomes
 from bench.schema import Equivalences, Manifest
 from bench.store import RunReader, equivalences_if_readable
-from suites.base import plain_name
 from suites.errors import UserError, some
 from suites.paths import resolved
 
@@ -250,7 +249,7 @@ def _current(
 def _version_now(suite: str) -> int | None:
     """Return the current version of a suite, None if a user's file would have to be imported."""
     known = {d.name: d.metadata.get("version") for d in suites.REGISTRY.descriptions()}
-    version = known.get(plain_name(suite))
+    version = known.get(suites.plain_name(suite))
     return None if version is None else int(version)
 
 

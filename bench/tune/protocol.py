@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from suites.base import name_and_view
+from suites import name_and_view
 from suites.errors import UserError
 
 

@@ -15,7 +15,8 @@ import strategies
 from bench.checks.made_streams import PER_CLASS, SMALL, codes, sentences
 from bench.plan import CellSpec, identity, one_cell
 from bench.schema import NOT_CONTENT, Fields
-from suites.base import BLEU, SUITES, Data, Scenario, Stream, Suite, Task, Training, generator, register
+from suites import REGISTRY
+from suites.base import BLEU, Data, Scenario, Stream, Suite, Task, Training, generator
 from suites.scenarios import by_domain
 
 SIDE = 8
@@ -101,16 +102,17 @@ TOY_PAIRS = replace(
 )  # fmt: skip
 
 for _suite in (TOY, TOY_TEXT, TOY_PAIRS, TOY_UNEVEN, TOY_AGAIN):
-    register(_suite)
+    REGISTRY.enter(_suite.name, _suite, __name__)
 
 
 @contextmanager
 def registered(suite: Suite) -> Iterator[Suite]:
     """Register a suite within a block."""
+    REGISTRY.enter(suite.name, suite, __name__)
     try:
-        yield register(suite)
+        yield suite
     finally:
-        del SUITES[suite.name]
+        del REGISTRY.entered[suite.name]
 
 
 def toy_cell(strategy: str = "finetune", seed: int = 0, scenario: str = "class", **changes: Any) -> CellSpec:

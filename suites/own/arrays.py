@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from suites.declared import Declaration
 from suites.errors import UserError, unknown
 from suites.mapped_file import blocks, empty, is_large
 from suites.own.columns import Column, Table, as_word, recoded
+from suites.own.declaration import Declaration
 from suites.tracebacks import first_line
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from suites.declared import Declaration
 from suites.errors import UserError
+from suites.own.declaration import Declaration
 
 SPLITS = {
     "train": "train", "training": "train", "validation": "validation", "valid": "validation",

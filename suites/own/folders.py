@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from suites.declared import Declaration
 from suites.errors import UserError
 from suites.own.columns import SPLITS, Table, in_parts, recoded
+from suites.own.declaration import Declaration
 from suites.own.images import images_of, pixels
 from suites.own.rows import column_of, of_datasets
 from suites.own.table_files import opened_table

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from suites.declared import HUB, MIRROR, Declaration
+from suites.own.declaration import HUB, MIRROR, Declaration
 from suites.sources import Source, facts, mirror_files
 
 

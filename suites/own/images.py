@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from suites.declared import Declaration
 from suites.errors import UserError
 from suites.own.columns import Table
+from suites.own.declaration import Declaration
 from suites.tracebacks import first_line
 
 _MISSING = "no image: add it, or leave the row out of the file"

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from suites.base import Data
 from suites.cache import LENGTH_OF_END, cache_folder, is_cached, read_cached, write_cached
 from suites.mapped_file import MappedFile, is_large
+from suites.task_streams import Data
 
 FORMAT = 3
 """Part of the keys. Raise it with every change of what is read, such as of a cleaning step."""

@@ -14,16 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from suites.base import Data, generator
-from suites.declared import Declaration
 from suites.errors import UserError, some
 from suites.mapped_file import blocks, gathered, is_large
 from suites.own.columns import SPLITS, Column, Table
+from suites.own.declaration import Declaration
 from suites.own.in_cache import FORMAT, store, stored
 from suites.own.portrait import portrait
 from suites.own.read import identity, read
 from suites.own.times import binned, tested_by_time, times_of
+from suites.seeds import generator
 from suites.sources import fingerprint
+from suites.task_streams import Data
 from suites.text import data_of_texts
 
 SHARE = 0.2

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from suites.base import Data
 from suites.errors import some
 from suites.mapped_file import blocks, is_large
+from suites.task_streams import Data
 
 _SHOWN = 3
 

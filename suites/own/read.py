@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 from suites.cache import cache_folder
-from suites.declared import FRAME, Declaration
 from suites.errors import Unavailable, UserError
 from suites.own.arrays import array_table
 from suites.own.columns import Table
+from suites.own.declaration import FRAME, Declaration
 from suites.own.folders import files_below, folder_table
 from suites.own.hub import hub_identity, hub_source
 from suites.own.rows import of_datasets

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from suites.declared import Declaration
 from suites.errors import UserError, unknown
 from suites.mapped_file import empty
 from suites.own.arrays import finite_rows
 from suites.own.columns import Column, Table, as_word, in_parts, recoded, used_columns
+from suites.own.declaration import Declaration
 from suites.own.images import images_of, pixels
 
 _ROWS_AT_ONCE = 50_000

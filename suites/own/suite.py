@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from suites.base import SCENARIOS, Data, Scenario, Suite, Training
-from suites.declared import OPTIONS, Declaration
+from suites.base import Suite
 from suites.errors import Unavailable, UserError, some, unknown
+from suites.own.declaration import OPTIONS, Declaration
 from suites.own.loaded import loaded
 from suites.scenarios import ByClass, ByDomain
+from suites.task_streams import SCENARIOS, Data, Scenario
+from suites.training import Training
 
 _CLASSES = 2
 """Classes of a task if nothing is declared."""
@@ -89,11 +91,6 @@ def _suite(d: Declaration, n_tasks: int, why_not: Mapping[Scenario, str]) -> Sui
 
 def _data(d: Declaration) -> Data:
     return loaded(d).data
-
-
-def notes(d: Declaration) -> list[str]:
-    """Return what a user should know of the data of a declaration before trusting a number."""
-    return [f"{d.short}: {words}" for words in loaded(d).notes]
 
 
 def _check_tasks(d: Declaration, made: Suite) -> None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from suites.declared import Declaration
 from suites.errors import UserError, some
 from suites.own.columns import used_columns
+from suites.own.declaration import Declaration
 from suites.tracebacks import first_line
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from suites.declared import BINS, Declaration
 from suites.errors import UserError
 from suites.own.columns import Column, Table, recoded
+from suites.own.declaration import BINS, Declaration
 
 
 def times_of(d: Declaration, table: Table) -> np.ndarray[Any, Any]:

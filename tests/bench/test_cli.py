@@ -15,7 +15,7 @@ from bench.cli.commands_page import commands
 from bench.cli.run import _HOW
 from bench.runner import Options
 from bench.schema import RunTable, TuneTable
-from suites.declared import OPTIONS
+from suites.own.declaration import OPTIONS
 from tests.conftest import Command, Refuses, process
 
 ROOT = Path(__file__).parents[2]

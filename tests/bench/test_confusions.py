@@ -27,7 +27,8 @@ from bench.train.lane_record import make_record
 from bench.train.loop import score
 from lethe.testing.made_records import frames_of, made_up, with_classes, write_run
 from lethe.testing.toy_suites import TOY, blobs, outcome, split, toy_cell
-from suites.base import Data, Scenario, Stream, Training, register
+from suites import REGISTRY
+from suites.base import Data, Scenario, Stream, Training
 from tests.conftest import process, ran, refused
 
 
@@ -45,7 +46,8 @@ def split_outside(data: Data, scenario: Scenario, seed: int, training: Training)
     return replace(made, outside_rows=outside)
 
 
-register(replace(TOY, name="toy-outside", load=with_outside, split=split_outside))
+OUTSIDE = replace(TOY, name="toy-outside", load=with_outside, split=split_outside)
+REGISTRY.enter(OUTSIDE.name, OUTSIDE, __name__)
 
 
 def outside_cell(seed: int, strategy: str = "finetune", scenario: str = "class") -> CellSpec:

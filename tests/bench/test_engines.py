@@ -22,7 +22,7 @@ from bench.plan import Request
 from bench.runner import dispatch, on_engine, there
 from bench.store import Claims, RunReader
 from lethe.testing import outcome
-from suites.base import SUITES
+from suites import REGISTRY
 from tests import many_cells
 from tests.conftest import Command, Refuses, ran, refused
 from tests.dask_cluster import ROOT, DaskCluster, free_port
@@ -230,7 +230,7 @@ def test_many_cells_are_submitted_in_groups(tmp_path: Path, monkeypatch: pytest.
     """``python -m tests.many_cells`` resolves and submits 100,000 in this way."""
     engine = Threads()
     monkeypatch.setattr(dispatch, "engine_at", lambda *_: engine)
-    with patch.dict(SUITES):
+    with patch.dict(REGISTRY.entered):
         for name, act in islice(many_cells.stages(tmp_path / "many", 2, 3, 44, on="dask://here"), 2):
             assert name in ("resolve", "submit")
             act()

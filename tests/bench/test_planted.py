@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import suites.base
+import suites.seeds
 from bench.plan import Request
 from strategies.core import draws as lane_draws
 from tests import false_alarms
@@ -66,8 +66,8 @@ def test_the_record_of_false_alarms_has_at_most_5_per_cent() -> None:
 def test_salted_streams_raise_few_alarms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     request = Request("toy", ("finetune", "er"), ("class", "domain"), tuple(range(12)))
     ran(tmp_path / "base", request)
-    derive = suites.base.derive
-    for module in (suites.base, lane_draws):
+    derive = suites.seeds.derive
+    for module in (suites.seeds, lane_draws):
         monkeypatch.setattr(module, "derive", lambda seed, name: derive(seed, f"{name}/salt"))
     ran(tmp_path / "new", request)
     result = false_alarms.summed(false_alarms.draws(tmp_path / "base", tmp_path / "new", 12, 5, 40))

@@ -31,7 +31,7 @@ from bench.schema import CellRecord
 from bench.store import RunFolder, RunReader
 from bench.train import run_group
 from lethe.testing import outcome, toy_cell
-from suites.base import SUITES
+from suites import REGISTRY
 from tests.conftest import Command, ran, refused, tree, unchecked
 
 SMALL = Request("toy", ("finetune", "er[buffer=20]", "er[buffer=20,lr=0.02]"), seeds=(0, 1, 2))
@@ -328,7 +328,7 @@ def test_a_folder_has_one_version_of_a_suite(tmp_path: Path, monkeypatch: pytest
     run = tmp_path / "run"
     ran(run, Request("toy", ("finetune",)))
     before = tree(run)
-    monkeypatch.setitem(SUITES, "toy", replace(SUITES["toy"], version=2))
+    monkeypatch.setitem(REGISTRY.entered, "toy", replace(REGISTRY.entered["toy"], version=2))
     says = "has toy/class with version = 1, not 2: choose another --out"
     refused(says, ran, run, Request("toy", ("er",)))
     assert tree(run) == before

@@ -210,7 +210,7 @@ def test_cells_that_cannot_be_made_again_have_a_reason(run: Path, monkeypatch: p
     assert [e.strategy for e in found.equivalent] == ["finetune"]
     assert found.lines()[0].startswith("not made again: toy class er")
     other = replace(TOY, load=lambda: replace(blobs(), fingerprint="other"))
-    monkeypatch.setitem(suites.base.SUITES, "toy", other)
+    monkeypatch.setitem(suites.REGISTRY.entered, "toy", other)
     reasons = set(sampled(run).not_run.values())
     assert reasons == {"the data of toy has fingerprint other, and the run blobs-4-0", reason}
     found = verified(run)

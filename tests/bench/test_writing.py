@@ -21,7 +21,7 @@ from bench.store import RunFolder, SavedModels
 from bench.train import make_lanes
 from bench.train.text_scores import bleu_and_chrf
 from lethe.testing import TOY_PAIRS, codes, registered
-from suites.base import SUITES
+from suites import REGISTRY
 from tests.bench.test_serving import save
 from tests.conftest import Command, Refuses, ran, refused
 
@@ -167,7 +167,7 @@ def test_export_needs_neither_data_nor_cache(
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "empty"))
     monkeypatch.setattr(pairs, "_TOKENIZERS", {})
     monkeypatch.setattr(pairs, "tokenizer_of", None)
-    monkeypatch.delitem(SUITES, "toy-pairs")
+    monkeypatch.delitem(REGISTRY.entered, "toy-pairs")
     assert serve.load(save(run, tmp_path / "n")).written(TEXTS) == expected
 
 

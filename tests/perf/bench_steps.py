@@ -19,7 +19,8 @@ from bench.train import begin_task, learn_task, make_lanes, run_group, take_step
 from bench.train.background import Background
 from bench.train.checkpointing import save_checkpoint
 from strategies.core import OPTIMISERS
-from suites.base import SUITES, Data, Suite, register
+from suites import REGISTRY
+from suites.base import Data, Suite
 from suites.scenarios import by_class
 
 STEPS = 60
@@ -37,7 +38,8 @@ def mnist_like(n_train: int = 12_000, side: int = 28) -> Data:
 LARGE, SMALL = mnist_like(), mnist_like(3_000, 8)
 SCENARIOS = ("task", "domain", "class")
 for name, data in (("perf-large", LARGE), ("perf-small", SMALL)):
-    register(Suite(name, 1, "random images", "made here", lambda d=data: d, by_class(5), SCENARIOS))
+    made = Suite(name, 1, "random images", "made here", lambda d=data: d, by_class(5), SCENARIOS)
+    REGISTRY.enter(name, made, __name__)
 
 
 def cells(
@@ -50,7 +52,7 @@ def cells(
 
 def engine(specs: list[CellSpec], task: int = 0) -> Callable[[], object]:
     """Return a function that takes the engine's steps of one task."""
-    state = make_lanes(specs, "cpu", SUITES[specs[0].suite].load())
+    state = make_lanes(specs, "cpu", REGISTRY.get(specs[0].suite).load())
     for earlier in range(task):
         learn_task(state, earlier)
     schedule = begin_task(state, task)

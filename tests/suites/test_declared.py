@@ -23,8 +23,9 @@ from bench.report.parts import stem
 from bench.store import RunReader, staleness_of
 from suites.base import Data, Training
 from suites.cache import cache_folder
-from suites.declared import Declaration, notes_of, parsed, suite_named
+from suites.declared import parsed, suite_named
 from suites.own import loaded as own_data, suite as own_suite
+from suites.own.declaration import Declaration
 from suites.own.loaded import drawn_test_rows
 from suites.own.portrait import portrait
 from tests.conftest import Command, Refuses, ran, refused
@@ -422,7 +423,7 @@ def test_portrait_counts_what_makes_numbers_misleading() -> None:
     assert found.duplicates == {"train": 0, "test": 1, "between": 2, "contradicting": 3}
     assert found.untrained == (("2", "b", 1),)
     assert found.drift == [0.4]  # shares 3/5, 2/5 then 1, 0
-    assert notes_of(name) == [f"r.csv: {words}" for words in found.warnings]
+    assert suites.notes_of(name) == [f"r.csv: {words}" for words in found.warnings]
     assert "2 of 6 test rows have the same input as a training row" in found.warnings[0]
 
 

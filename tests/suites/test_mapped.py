@@ -115,7 +115,7 @@ def test_a_mapped_data_set_equals_the_one_in_memory(
     """Also what is said of it, where it is read again, and where it fits into memory by then."""
     name = SOURCES[source]()
     plain = suites.get(name).load()
-    notes = own_suite.notes(parsed(name))
+    notes = suites.notes_of(name)
     assert plain.file is None
     assert len(notes) == (2 if source != "images" else 0)
     monkeypatch.setenv("LETHE_CACHE", str(here / "other"))
@@ -124,7 +124,7 @@ def test_a_mapped_data_set_equals_the_one_in_memory(
         mapped = suites.get(name).load()
         assert mapped.file is not None
         assert same(plain, mapped)
-        assert own_suite.notes(parsed(name)) == notes
+        assert suites.notes_of(name) == notes
         assert len([*(here / "other/declared").iterdir()]) == 1, again_n
     again(monkeypatch, None)
     back = suites.get(name).load()

@@ -10,7 +10,7 @@ import torch
 import suites
 from bench.plan import Request
 from strategies.core import LaneStreams
-from suites.base import SCENARIOS, Stream, Training
+from suites.base import SCENARIOS, Stream, Task, Training
 from suites.bracketed import take_apart
 from suites.errors import UserError
 from suites.scenarios import rotation
@@ -123,7 +123,7 @@ def test_imbalance_shrinks_classes_exponentially(tail: str) -> None:
     assert (order.tolist() == in_stream) is (tail == "ordered")
 
 
-def _trained(task: suites.base.Task) -> torch.Tensor:
+def _trained(task: Task) -> torch.Tensor:
     return torch.cat([task.train_rows, task.validation_rows])
 
 
