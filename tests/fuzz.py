@@ -31,7 +31,7 @@ from safetensors.numpy import save as save_arrays
 
 import suites
 from bench.export import Predictor, find, save, served
-from bench.plan import Request, ResolvedPlan, experiment_file as experiments, seeds
+from bench.plan import Request, ResolvedPlan, read_experiment, seeds_of
 from bench.report import tables
 from bench.results import load, published
 from bench.schema import Exported, cell_key
@@ -243,7 +243,7 @@ class Fuzzer:
 
     def _seeds(self) -> tuple[object, Callable[[], object]]:
         text = _cut(self.rng.choice(("5", "2-6", "1,4", "0")), self.rng)
-        return text, lambda: seeds(text)
+        return text, lambda: seeds_of(text)
 
     def _file(self, name: str, content: bytes) -> Path:
         path = self.scratch / name
@@ -291,7 +291,7 @@ class Fuzzer:
         damaged = _damaged_file(content, _toml_file, self.rng)
 
         def read() -> None:
-            for request in experiments.read_toml(self._file("experiment.toml", damaged))[0]:
+            for request in read_experiment(self._file("experiment.toml", damaged)).requests:
                 request.cells()
 
         return damaged, read

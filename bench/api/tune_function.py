@@ -17,7 +17,7 @@ from bench.api.datasets import Columns, suite_or_dataset
 from bench.api.experiments import load, request_of
 from bench.api.notebook import Frames
 from bench.checks.before_run import check_before_run, leave_out
-from bench.plan import DEFAULT_SEEDS, ResolvedPlan, Value, seeds_of
+from bench.plan import DEFAULT_SEEDS, ResolvedPlan, Value
 from bench.results import Trial
 from suites import notes_of
 
@@ -176,27 +176,24 @@ def tune(
         frames = lethe.run("digits", list(tuned.chosen["class"].values()), seeds="20-29")
         ```
     """
-    from bench.runner import Options, carry_out, resolve_for  # import torch
-    from bench.store import RunReader
-    from bench.tune import Choosing, Study, read_spaces
+    from bench.runner import Options, carry_out  # import torch
+    from bench.tune import Choosing, Study
 
     suite = suite_or_dataset(suite, dataset, columns)
     request = request_of(suite, strategies, scenarios, seeds, settings, None, budget)
-    spaces = read_spaces([space] if isinstance(space, str) else [*space])
-    on = seeds_of(tuning_seeds)
-    how = Choosing(trials, steps, protocol, on, sampler, sampler_seed, spaces, report, untuned, prune)
+    how = Choosing.read(
+        tuning_seeds, space, trials=trials, steps=steps, protocol=protocol, sampler=sampler,
+        sampler_seed=sampler_seed, report=report, untuned=untuned, prune=prune,
+    )  # fmt: skip
     checker = check_before_run if check else leave_out
     options = Options(device, jobs, lanes, stale=stale, quiet=not progress, check_method=checker)
     options.check()
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
         folder = Path(scratch) / "run" if out is None else Path(out)
-        study = Study(request.alternatives, how, folder, download=not dry_run)
+        study = Study(request.alternatives, how, folder, dry_run)
         found = Tuning(study)
         if dry_run:
-            there = RunReader(study.trials_folder) if study.trials_folder.exists() else None
-            if there is not None:
-                study.check_folder()
-            found.plan = resolve_for(study.ask(), there, options, download=False)
+            found.plan = study.first_plan(options)
             return found
         for words in notes_of(suite):
             warnings.warn(words, stacklevel=2)

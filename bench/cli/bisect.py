@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli.app import Json, app
+from bench.cli.carrying_out import stoppable
 from bench.cli.output import print_json
 from bench.cli.perf import setups_of
-from bench.cli.run import stoppable
 from suites import errors
 
 

@@ -114,17 +114,18 @@ def _defaults(
 ) -> None:
     """Compare methods with finetune on suites; print findings and end with code 1 if there are any."""
     from bench.checks.defaults import candidates, findings, request_of
-    from bench.cli.run import run_requests, say_unfinished
-    from bench.plan import seeds as read_seeds
+    from bench.cli.carrying_out import run_requests, say_unfinished
+    from bench.plan import seeds_of
     from bench.results import load, own_project
+    from bench.runner import Options
 
     if not suites:
         raise errors.UserError("name a suite: lethe check defaults digits")
     began, (usual, slow) = time.perf_counter(), candidates()
     with importing(False, [*suites, *chosen]), TemporaryDirectory(prefix="lethe-") as scratch:
-        requests = [request_of(suite, chosen or usual, scenarios, read_seeds(seeds)) for suite in suites]
+        requests = [request_of(suite, chosen or usual, scenarios, seeds_of(seeds)) for suite in suites]
         folder = out or Path(scratch) / "run"
-        outcome = run_requests(requests, folder, jobs=jobs)
+        outcome = run_requests(requests, folder, Options(jobs=jobs))
         frames = load(folder)
     found = findings(frames, own_project())
     if as_json:

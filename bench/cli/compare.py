@@ -50,12 +50,12 @@ def compare(
     """
     from rich.console import Console
 
-    from bench.plan import seeds as read_seeds
+    from bench.plan import seeds_of
     from bench.report import comparison_badge, comparison_junit, comparison_markdown, print_comparison
     from bench.results import compare_runs
 
     margins = None if margin is None else {"any": {"any": margin}}
-    chosen, only = tuple(filter(None, scores.split(","))), read_seeds(seeds) if seeds else ()
+    chosen, only = tuple(filter(None, scores.split(","))), seeds_of(seeds) if seeds else ()
     found = compare_runs(base, new, chosen, margins, expect, only)  # type: ignore[arg-type]
     if as_json:
         print(found.model_dump_json(indent=1, by_alias=True))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.app import Device, Json, Mirror, Settings, app, use_mirror
+from bench.cli.asked import pairs_of
 from bench.cli.output import print_json
-from bench.cli.run import pairs_of
 from suites import errors
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def setups_of(
         numbers = []
     if not numbers or min(numbers) < 1:
         raise errors.UserError(f"cannot read --lanes {lanes!r}; write numbers from 1 on, like --lanes 1,8")
-    chosen = pairs_of(list(settings or ()))
+    chosen = pairs_of(settings or ())
     for name in strategies:
         one_cell(suite, name, scenario, 0, chosen)
     return [Setup(suite, name, scenario, n, chosen, device) for name in strategies for n in numbers]

@@ -1,18 +1,12 @@
 """The command ``run``."""
 
-import shlex
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from bench.checks.before_run import check_before_run, leave_out
 from bench.cli.app import (
-    DEBUG,
     Budgets,
     Device,
     DryRun,
@@ -26,21 +20,15 @@ from bench.cli.app import (
     Track,
     Trust,
     app,
-    debugging,
     importing,
     use_mirror,
 )
+from bench.cli.asked import experiment_of, share_of
+from bench.cli.carrying_out import carry_out
 from bench.cli.completion import names_of, selectors
 from bench.cli.data_options import takes_data_options
-from bench.cli.output import print_json
-from bench.engines import LOCAL, SLURM
-from suites import errors, notes_of
-from suites.declared import suite_named
-from suites.errors import some
-
-if TYPE_CHECKING:
-    from bench.plan import Request
-    from bench.tune import Choosing
+from strategies import method_names
+from suites import errors
 
 
 @app.command(
@@ -118,7 +106,7 @@ def run(
         typer.Option(
             metavar="local|dask://HOST:PORT|ray://HOST:PORT|slurm", help="Where groups of lanes run."
         ),
-    ] = LOCAL,
+    ] = "local",
     share: Annotated[
         str, typer.Option(metavar="I/N", help="Begin with share I, from 0, of N; for jobs of a batch system.")
     ] = "",
@@ -161,247 +149,36 @@ def run(
     if only_missing and (force or retry_failed):
         raise errors.UserError("--only-missing cannot be combined with --force or --retry-failed")
     use_mirror(data)
-    from bench.cli.tune import tune_and_run
-    from bench.plan import experiment_file as experiments
-
     short = {"model": model, "shots": shots, "rows_per_class": rows_per_class, "eval": evaluate}
     pairs = [*(settings or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
-    if what.endswith(".toml"):
-        refuse_beside_file(what, context)
-        requests, named = experiments.read_toml(Path(what))
-        out = out or (Path(named) if named else None)
-    else:
-        request = request_of(what, columns, strategy, scenario, seeds, pairs, resume_from, budget)
-        requests, what = request.alternatives, request.suite
-    if out is None and not dry_run:
-        raise errors.UserError("choose the folder of the run with --out")
-    how: dict[str, Any] = {"check_method": leave_out if no_check else check_before_run, "stale": stale}
-    how |= {
-        "device": device,
-        "jobs": jobs,
-        "lanes": lanes,
-        "force": force,
-        "retry_failed": retry_failed,
-        "on": on,
-        "checkpoint_every": checkpoint_every,
-        "per_device": per_device,
-        "graph": graph,
-    }
-    how |= _share_of(share)
-    how["track"] = trackers_of(what, track, out)
+    asked = experiment_of(
+        context, what, columns, strategy, scenario, seeds, pairs, budget, out,
+        track=track, resume_from=resume_from,
+    )  # fmt: skip
+    first, shares = share_of(share)
+    from bench.runner import Options  # imports torch, which bad input does not need
+
+    options = Options(
+        device=device,
+        jobs=jobs,
+        per_device=per_device,
+        lanes=lanes,
+        force=force,
+        retry_failed=retry_failed,
+        stale=stale,
+        on=on,
+        share=first,
+        shares=shares,
+        check_method=leave_out if no_check else check_before_run,
+        keep_models=keep_models,
+        checkpoint_every=checkpoint_every,
+        graph=graph,
+    )
+    if asked.tune and (force or retry_failed or keep_models or options.in_jobs):
+        given = "--force, --retry-failed, --keep-models and --on slurm"
+        raise errors.UserError(f"{what} has a [tune] table, which cannot be combined with {given}")
     # Everything else is named on the command line, or by a file that is.
     trust = trust or not (resume_from or (what.endswith(".toml") and dry_run))
-    with importing(trust, files_named(what, strategy, pairs)):
-        choosing = _choosing(what)
-        if choosing is None:
-            _carry_out(requests, out, dry_run, as_json, keep_models=keep_models, **how)
-            return
-        if force or retry_failed or keep_models:
-            given = "--force, --retry-failed and --keep-models"
-            raise errors.UserError(f"{what} has a [tune] table, which cannot be combined with {given}")
-        tune_and_run(requests, choosing, out, dry_run, as_json, **how)
-
-
-_HOW = {
-    "what", "out", "track", "device", "jobs", "lanes", "on", "share", "data", "dry_run", "only_missing",
-    "force", "retry_failed", "keep_models", "stale", "no_check", "trust", "as_json",
-    "checkpoint_every", "graph", "per_device",
-}  # fmt: skip
-"""Parameters of ``run`` and ``tune`` that go with an experiment file."""
-
-
-def refuse_beside_file(path: str, context: typer.Context) -> None:
-    """Raise UserError if the command line has options that say what is run: an experiment file says it."""
-    named = [
-        max(option.opts, key=len)
-        for option in context.command.params
-        if option.name not in _HOW
-        and (source := context.get_parameter_source(str(option.name)))
-        and source.name == "COMMANDLINE"
-    ]
-    if named:
-        raise errors.UserError(
-            f"an experiment file says what is run: leave out {some(named, 3)}, or change {path}"
-        )
-
-
-def _choosing(what: str) -> "Choosing | None":
-    """Return how an experiment file chooses settings first; None without a ``[tune]`` table."""
-    if not what.endswith(".toml"):
-        return None
-    from bench.tune import choosing_in  # imports torch
-
-    return choosing_in(Path(what))
-
-
-def request_of(
-    what: str,
-    columns: dict[str, Any],
-    strategy: list[str] | None,
-    scenario: list[str] | None,
-    seeds: str,
-    pairs: list[str],
-    resume_from: Path | None = None,
-    budget: list[str] | None = None,
-) -> "Request":
-    """Return the request that a command line makes without an experiment file."""
-    from bench.plan import Budget, Request, seeds as read_seeds
-
-    if not strategy:
-        raise errors.UserError("choose at least one strategy with -s; lethe list strategies shows them")
-    suite = suite_named(what, columns)
-    scenarios = tuple(s for part in scenario or [""] for s in part.split(","))
-    chosen, limit = read_seeds(seeds), Budget.read(budget or ())
-    resumed = "" if resume_from is None else str(resume_from)
-    return Request(suite, tuple(strategy), scenarios, chosen, pairs_of(pairs), resumed, budget=limit)
-
-
-def files_named(what: str, strategy: list[str] | None, pairs: list[str]) -> list[str]:
-    """Return the words of a command line that can name a file to import."""
-    from strategies import method_names
-
-    methods = [part for text in (what, *(strategy or ())) for part in method_names(text)]
-    return [*methods, *(pair.partition("=")[2] for pair in pairs)]
-
-
-def pairs_of(settings: list[str]) -> dict[str, str]:
-    """Return the settings of ``--set``; raises UserError for what is not ``key=value``."""
-    pairs: dict[str, str] = {}
-    for text in settings:
-        key, equals, value = text.partition("=")
-        if not equals or not key or not value:
-            raise errors.UserError(f"cannot read --set {text!r}; write it like --set epochs=5")
-        if key in pairs:
-            raise errors.UserError(f"--set {key} is given twice")
-        pairs[key] = value
-    return pairs
-
-
-def trackers_of(what: str, track: list[str] | None, out: Path | None) -> dict[str, str]:
-    """Return the place of each tracker that the command line, or else an experiment file, names."""
-    if not track and what.endswith(".toml"):
-        from bench import schema
-
-        track = schema.read_toml(schema.Experiment, Path(what)).track
-    if not track:
-        return {}
-    from bench.trackers import check_trackers
-
-    return check_trackers(track, out)
-
-
-def _carry_out(
-    requests: list[Any],
-    out: Path | None,
-    dry_run: bool,
-    as_json: bool,
-    track: dict[str, str],
-    **options: Any,
-) -> None:
-    if dry_run:
-        from bench.runner import Options
-
-        dry_run_requests(requests, out, Options(**options), as_json)
-        return
-    assert out is not None
-    # This downloads data sets of users, on which their scenarios depend.
-    for words in (words for name in dict.fromkeys(r.suite for r in requests) for words in notes_of(name)):
-        print(words, file=sys.stderr)
-    kind, _, settings = options["on"].partition("://")
-    if kind == SLURM:
-        outcome = _run_in_shares(requests, out, settings, **options)
-    else:
-        outcome = run_requests(requests, out, track, **options)
-    show_run(outcome, out, as_json)
-
-
-def show_run(outcome: Any, out: Path, as_json: bool) -> None:
-    """Print the tables of a run and what became of its cells; end with code 1 if one failed."""
-    from rich.console import Console
-
-    from bench.report import Layout, print_tables, tables
-    from bench.results import as_shown, load
-
-    made = tables(as_shown(load(out)), layout=Layout(marks=True))
-    if as_json:
-        about = {"run": out, "now": outcome.counts, "failed": [*outcome.failures]}
-        print_json(about | {"not_finished": outcome.unfinished, "table": made.numbers})
-    else:
-        print_tables(made, Console())
-    for words in outcome.set_aside:
-        print(words, file=sys.stderr)
-    for words in outcome.halved:
-        print(f"ran as halves: {words}", file=sys.stderr)
-    counts = ", ".join(f"{n} {status}" for status, n in sorted(outcome.counts.items())) or "nothing to do"
-    if not as_json:
-        print(f"now: {counts}. Figures and tables: lethe report {out}")
-    if outcome.failures:
-        print("failed:" if debugging() else f"failed ({DEBUG} shows whole tracebacks):", file=sys.stderr)
-        for why, trace in outcome.failures.items():
-            print(f"{why}\n{trace}" if debugging() and trace else why, file=sys.stderr)
-    say_unfinished(outcome.unfinished)
-    if outcome.failures or outcome.unfinished:
-        raise typer.Exit(1)
-
-
-def say_unfinished(faults: list[str]) -> None:
-    """Print the faults of the environment because of which cells have no record."""
-    for words in faults:
-        print(f"lethe: {errors.NOT_FINISHED}: {words}; the same command runs them", file=sys.stderr)
-
-
-def run_requests(requests: list[Any], out: Path, track: dict[str, str] | None = None, **options: Any) -> Any:
-    """Carry out requests so that they can be stopped, and send records to trackers; return the outcome."""
-    from bench.runner import Options, carry_out
-    from bench.trackers import tracking  # imports pandas
-
-    with stoppable(out) as command, tracking(track or {}) as on_record:
-        return carry_out(requests, out, Options(**options, on_record=on_record), command)
-
-
-def _run_in_shares(requests: list[Any], out: Path, settings: str, **options: Any) -> Any:
-    """Let jobs of a batch system run this command, without its ``--on``, in shares."""
-    from bench.runner import Options, run_in_shares
-
-    words, given = [], iter(sys.argv[1:])
-    for word in given:
-        if word == "--on":
-            next(given)
-        elif not word.startswith("--on="):
-            words.append(word)
-    with stoppable(out):
-        return run_in_shares(requests, out, Options(**options | {"on": LOCAL}), settings, words)
-
-
-def _share_of(text: str) -> dict[str, int]:
-    """Read ``I/N``."""
-    if not text:
-        return {}
-    share, slash, shares = text.partition("/")
-    if not (slash and share.isdigit() and shares.isdigit() and int(share) < int(shares)):
-        raise errors.UserError(f"cannot read --share {text!r}; write it like --share 0/16, the last is 15/16")
-    return {"share": int(share), "shares": int(shares)}
-
-
-@contextmanager
-def stoppable(out: Path) -> Iterator[str]:
-    """Yield the command; Ctrl-C or SIGTERM ends it with code 130 and loses no finished cell."""
-    # Batch systems send SIGTERM, which ends a run as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield shlex.join(["lethe", *sys.argv[1:]])
-    except KeyboardInterrupt:
-        print(f"\nlethe: stopped; finished cells are in {out}, the same command continues", file=sys.stderr)
-        raise typer.Exit(130) from None
-
-
-def dry_run_requests(requests: list[Any], out: Path | None, options: Any, as_json: bool = False) -> None:
-    """Print the plan."""
-    from bench.runner import resolve_for
-    from bench.store import RunReader
-
-    run = None if out is None else RunReader(out)
-    plan = resolve_for(requests, run, options, download=False)
-    print(plan.to_json() if as_json else plan)
-    for words in run.unreadable if run else ():
-        print(words, file=sys.stderr)
+    named = [part for text in (what, *(strategy or ())) for part in method_names(text)]
+    with importing(trust, [*named, *(pair.partition("=")[2] for pair in pairs)]):
+        carry_out(asked, options, dry_run, as_json)

@@ -1,10 +1,7 @@
 """The command ``tune``: choose settings by validation rows, then run the chosen ones."""
 
-from __future__ import annotations
-
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -26,24 +23,11 @@ from bench.cli.app import (
     importing,
     use_mirror,
 )
+from bench.cli.asked import experiment_of
+from bench.cli.carrying_out import carry_out
 from bench.cli.completion import names_of
 from bench.cli.data_options import takes_data_options
-from bench.cli.output import print_json
-from bench.cli.run import (
-    files_named,
-    refuse_beside_file,
-    request_of,
-    run_requests,
-    say_unfinished,
-    show_run,
-    stoppable,
-    trackers_of,
-)
 from suites import errors
-
-if TYPE_CHECKING:
-    from bench.plan import Request
-    from bench.tune import Choosing, Study
 
 
 @app.command(
@@ -122,83 +106,17 @@ def tune(
     An experiment file says what is tuned and how: options that would say it a second time are refused.
     """
     use_mirror(data)
-    from bench.plan import experiment_file as experiments
+    asked = experiment_of(context, what, columns, strategy, scenario, seeds, settings or (), budget, out)
+    if what.endswith(".toml") and asked.tune is None:
+        raise errors.UserError(f"{what} has no [tune] table: lethe run {what} runs it as it is")
+    from bench.runner import Options  # these import torch, which bad input does not need
+    from bench.tune import Choosing
 
-    pairs = settings or []
-    if what.endswith(".toml"):
-        refuse_beside_file(what, context)
-        requests, named = experiments.read_toml(Path(what))
-        from bench.tune import choosing_in  # imports torch, which bad input does not need
-
-        how, out = choosing_in(Path(what)), out or (Path(named) if named else None)
-        if how is None:
-            raise errors.UserError(f"{what} has no [tune] table: lethe run {what} runs it as it is")
-    else:
-        request = request_of(what, columns, strategy, scenario, seeds, pairs, budget=budget)
-        requests, what = request.alternatives, request.suite
-        from bench.tune import Choosing, read_spaces
-
-        on, spaces = experiments.seeds(tuning_seeds), read_spaces(space or [])
-        how = Choosing(trials, steps, protocol, on, sampler, sampler_seed, spaces, report, untuned, prune)
-    if out is None and not dry_run:
-        raise errors.UserError("choose the folder of the results with --out")
-    options: dict[str, Any] = {"check_method": leave_out if no_check else check_before_run, "stale": stale}
-    options |= {"device": device, "jobs": jobs, "lanes": lanes, "track": trackers_of(what, None, out)}
-    trust = trust or not (what.endswith(".toml") and dry_run)
-    with importing(trust, files_named(what, strategy, pairs)):
-        tune_and_run(requests, how, out, dry_run, as_json, **options)
-
-
-def tune_and_run(
-    requests: list[Request],
-    how: Choosing,
-    out: Path | None,
-    dry_run: bool,
-    as_json: bool,
-    track: dict[str, str],
-    **options: Any,
-) -> None:
-    """Tune, then run the chosen settings and print their tables; or print what would be done.
-
-    Trackers get the chosen settings on the reported seeds, not the trials.
-    """
-    from bench.tune import Study
-
-    folder = out or Path("results/runs/tuned")
-    study = Study(requests, how, folder, download=not dry_run)
-    if dry_run:
-        _dry_run(study, out is not None, as_json, options)
-        return
-    _tune(study, options)
-    for words in study.chosen_in_words():
-        print(words, file=sys.stderr)
-    if reported := study.reported():
-        show_run(run_requests(reported, folder, track, **options), folder, as_json)
-    elif as_json:
-        print_json({"run": folder, "tuning": [of.model_dump() for of in study.tuned().values()]})
-
-
-def _tune(study: Study, options: dict[str, Any]) -> None:
-    from bench.runner import Options
-
-    with stoppable(study.folder) as command:
-        unfinished = study.tune(Options(**options), command, lambda words: print(words, file=sys.stderr))
-    if unfinished:
-        say_unfinished(unfinished)
-        raise typer.Exit(1)
-
-
-def _dry_run(study: Study, there: bool, as_json: bool, options: dict[str, Any]) -> None:
-    """Print search spaces, and the plan of the trials that do not depend on results."""
-    from bench.runner import Options, resolve_for
-    from bench.store import RunReader
-
-    run = RunReader(study.trials_folder) if there else None
-    if there:
-        study.check_folder()
-    plan = resolve_for(study.ask(), run, Options(**options), download=False)
-    if as_json:
-        print_json({"study": study.lines(), "first_trials": plan.to_json()})
-        return
-    print("\n".join(study.lines()))
-    print(plan)
+    how = None if asked.tune else Choosing.read(
+        tuning_seeds, space or (), trials=trials, steps=steps, protocol=protocol, sampler=sampler,
+        sampler_seed=sampler_seed, report=report, untuned=untuned, prune=prune,
+    )  # fmt: skip
+    checker = leave_out if no_check else check_before_run
+    options = Options(device, jobs, lanes=lanes, stale=stale, check_method=checker)
+    with importing(trust or not (what.endswith(".toml") and dry_run)):
+        carry_out(asked, options, dry_run, as_json, how)

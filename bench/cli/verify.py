@@ -4,14 +4,17 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.cli.app import Device, DryRun, Jobs, Json, Lanes, Mirror, Trust, app, importing, opened, use_mirror
+from bench.cli.carrying_out import print_plan, run_requests, say_unfinished, stoppable
 from bench.cli.output import print_json
-from bench.cli.run import dry_run_requests, run_requests, say_unfinished, stoppable
 from suites import errors
+
+if TYPE_CHECKING:
+    from bench.runner import Options
 
 RUNS = Path("results") / "runs"
 """The default place of runs; git ignores it."""
@@ -75,16 +78,17 @@ def verify(
     are run; --dry-run, --look-only and TABLE with --records import them only with --trust.
     """
     use_mirror(data)
-    how = {"device": device, "jobs": jobs, "lanes": lanes}
+    from bench.runner import Options
+
+    options = Options(device, jobs, lanes=lanes, stale=stale)
     if table:
         chosen = seeds, only or (), scenario or ()
-        runs = not (look_only or dry_run or records)
-        with importing(trust or runs):
-            run = None if look_only or records is not None else how | {"stale": stale}
-            _verify_table(table, chosen, difference, records or out, run, dry_run, as_json)
+        runs = not (look_only or records)
+        with importing(trust or (runs and not dry_run)):
+            _verify_table(table, chosen, difference, records or out, options, runs, dry_run, as_json)
     elif records is not None:
         with importing(trust or not dry_run):
-            _verify_records(records, sample, minutes, only or (), out, dry_run, how, as_json)
+            _verify_records(records, sample, minutes, only or (), out, dry_run, options, as_json)
     else:
         raise errors.UserError("choose a published table, or a run with --records; see lethe verify --help")
 
@@ -94,22 +98,22 @@ def _verify_table(
     asked: tuple[int, Sequence[str], Sequence[str]],
     least: float,
     out: Path | None,
-    how: dict[str, Any] | None,
+    options: "Options",
+    runs: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Compare a published table with the run in ``out``; ``how`` it is run before, None for not at all."""
+    """Compare a published table with the run in ``out``; with ``runs``, run what it misses before."""
     from bench.results import load, published
-    from bench.runner import Options
 
     chosen = published.read(table)
     folder = out or RUNS / chosen.name
     requests, (seeds, only, scenarios) = chosen.requests(*asked), asked
     if dry_run:
-        dry_run_requests(requests, folder, Options(**(how or {})), as_json)
+        print_plan(requests, folder, options, as_json)
         return
-    if how is not None:
-        say_unfinished(run_requests(requests, folder, **how).unfinished)
+    if runs:
+        say_unfinished(run_requests(requests, folder, options).unfinished)
     frames = load(folder)
     verdicts = published.compare(chosen, frames, seeds, only, least, scenarios)
     from rich.console import Console
@@ -148,13 +152,12 @@ def _verify_records(
     only: Sequence[str],
     out: Path | None,
     dry_run: bool,
-    how: dict[str, Any],
+    options: "Options",
     as_json: bool,
 ) -> None:
-    from bench.runner import Options, check_sample, compare_sample, make_again, sample_cells
+    from bench.runner import check_sample, compare_sample, make_again, sample_cells
     from bench.store import RunReader, packed_runs
 
-    options = Options(**how)
     options.check()
     of_run = RunReader(records).manifest().commands
     runs = [opened(path)[0] for path in ([] if of_run else packed_runs(records)) or [records]]

@@ -4,12 +4,13 @@ from bench.plan.budget import Budget
 from bench.plan.cell import CellSpec
 from bench.plan.code import code_of, codes_of
 from bench.plan.expected_time import Timing, expected_time, unknown_work
-from bench.plan.experiment_file import seeds, seeds_of, tune_table
+from bench.plan.experiment_file import Experiment, read_experiment
 from bench.plan.grid_notation import text_of_values
 from bench.plan.model import exported_reference
 from bench.plan.request import Request, one_cell
 from bench.plan.resolved import LaneGroup, ResolvedPlan
 from bench.plan.resolving import Checkpoint, Present, resolve, unsuitable
+from bench.plan.seed_notation import seeds_of
 from bench.plan.selectors import parse as parse_selector, selectors_of
 from bench.plan.settings import OF_METHODS, check_agreement
 from bench.plan.sizes import NoData, Stored, fitted
@@ -20,9 +21,9 @@ from suites.bracketed import identity
 from suites.values import text_of
 
 __all__ = [
-    "DEFAULT_SEEDS", "OF_METHODS", "Budget", "CellSpec", "Change", "Checkpoint", "Fields", "LaneGroup",
-    "NoData", "Present", "RecordHead", "Request", "ResolvedPlan", "Staleness", "Stored", "Timing", "Value",
-    "check_agreement", "code_of", "codes_of", "expected_time", "exported_reference", "files_behind", "fitted",
-    "identity", "one_cell", "parse_selector", "resolve", "seeds", "seeds_of", "selectors_of", "text_of",
-    "text_of_values", "tune_table", "unknown_work", "unsuitable",
+    "DEFAULT_SEEDS", "OF_METHODS", "Budget", "CellSpec", "Change", "Checkpoint", "Experiment", "Fields",
+    "LaneGroup", "NoData", "Present", "RecordHead", "Request", "ResolvedPlan", "Staleness", "Stored",
+    "Timing", "Value", "check_agreement", "code_of", "codes_of", "expected_time", "exported_reference",
+    "files_behind", "fitted", "identity", "one_cell", "parse_selector", "read_experiment", "resolve",
+    "seeds_of", "selectors_of", "text_of", "text_of_values", "unknown_work", "unsuitable",
 ]  # fmt: skip

@@ -1,8 +1,8 @@
 """Schedules cells over lanes, processes and devices, and isolates failures."""
 
 from bench.runner.dispatch import carry_out, carry_out_plan, resolve_for, sized
-from bench.runner.options import Checked, Options, Outcome
-from bench.runner.shares import run_in_shares
+from bench.runner.options import Checked, Options
+from bench.runner.run_outcome import Outcome
 from bench.runner.verify_records import (
     Sample,
     Verified,
@@ -15,6 +15,5 @@ from bench.runner.verify_records import (
 
 __all__ = [
     "Checked", "Options", "Outcome", "Sample", "Verified", "carry_out", "carry_out_plan", "check_sample",
-    "compare_sample", "make_again", "one_cell_sample", "resolve_for", "run_in_shares", "sample_cells",
-    "sized",
+    "compare_sample", "make_again", "one_cell_sample", "resolve_for", "sample_cells", "sized",
 ]  # fmt: skip

@@ -1,6 +1,5 @@
 """Runs a plan: resolves requests against the folder of a run, then runs its groups of lanes."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -31,11 +30,13 @@ from bench.plan import (
 from bench.runner.claimed_groups import ClaimedGroups
 from bench.runner.described import described
 from bench.runner.on_engine import OnEngine
-from bench.runner.options import Checked, Options, Outcome
+from bench.runner.options import Checked, Options
 from bench.runner.processes import Ended, in_processes, number_of_processes, run_groups
 from bench.runner.progress import Progress
+from bench.runner.run_outcome import Outcome, outcome_of
+from bench.runner.shares import run_in_shares
 from bench.runner.target import Target
-from bench.schema import CellRecord, failure_in_words
+from bench.schema import CellRecord
 from bench.store import (
     REFERENCE,
     Claims,
@@ -49,7 +50,7 @@ from bench.store import (
 )
 from bench.train import StoredWhenFull
 from suites.base import Data, Scenario, Training
-from suites.errors import Unavailable, UserError, some
+from suites.errors import Unavailable, UserError
 from suites.paths import folder_named
 from suites.sources import without_hub
 
@@ -57,12 +58,18 @@ from suites.sources import without_hub
 def carry_out(requests: Sequence[Request], folder: Path, options: Options, command: str) -> Outcome:
     """Run the missing cells of requests into a folder.
 
+    Args:
+        requests: What is run.
+        folder: The folder of the run.
+        options: How it is run.
+        command: The command line, which jobs of a batch system run in shares.
+
     Raises:
         UserError: The requests are impossible; nothing has been written.
     """
     options.check()
     plan = resolve_for(requests, RunFolder(folder), options)
-    return carry_out_plan(plan, folder, options, command)
+    return (run_in_shares if options.in_jobs else carry_out_plan)(plan, folder, options, command)
 
 
 def resolve_for(
@@ -372,26 +379,3 @@ def _prepare(plan: ResolvedPlan, quiet: bool) -> None:
             inputs(suites.get(spec.suite).load(), spec.reference, spec.model_options, plan.device, said)
             if said and not spec.reference.reads_texts and (why := one_by_one(*_built_for(spec))):
                 said(f"lanes of {spec.model} are computed one after the other: {why}")
-
-
-def outcome_of(todo: Sequence[CellSpec], run: RunFolder, set_aside: list[str], became: Ended) -> Outcome:
-    """Return what became of the cells that were to run."""
-    counts: Counter[str] = Counter()
-    failures: dict[str, list[str]] = {}
-    faults: dict[str, list[str]] = {}
-    traces: dict[str, str] = {}
-    keys = {spec.key for spec in todo}
-    records = run.each(lambda record: {"status": record["status"], "error": record["error"]}, keys)
-    for spec in todo:
-        record = records.get(spec.key, {"status": "not finished"})
-        if spec.key in became.unfinished:
-            record = {"status": "not finished"}
-            faults.setdefault(became.unfinished[spec.key], []).append(spec.title)
-        counts[record["status"]] += 1
-        if record["status"] == "failed":
-            why = failure_in_words(record["error"])
-            failures.setdefault(why, []).append(spec.title)
-            traces[why] = record["error"]["traceback"].rstrip()
-    failed = {f"{some(titles, 1)}: {why}": traces[why] for why, titles in failures.items()}
-    unfinished = [f"{some(titles, 1)}: {why}" for why, titles in faults.items()]
-    return Outcome(dict(counts), failed, unfinished, set_aside, became.halved)

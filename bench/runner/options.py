@@ -1,11 +1,11 @@
-"""Options and outcome of running a plan."""
+"""Options of running a plan."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from bench.engines import LOCAL
+from bench.engines import LOCAL, SLURM
 from bench.schema import Fields
 from bench.store import WHICH
 from suites.errors import UserError, unknown
@@ -58,6 +58,11 @@ class Options:
     until: int = 0
     """Stop every cell at its checkpoint after this many tasks, without a record; 0 for its last task."""
 
+    @property
+    def in_jobs(self) -> bool:
+        """Whether jobs of a batch system run the plan, each a share of it."""
+        return self.on.partition("://")[0] == SLURM
+
     def check(self) -> None:
         """Raise UserError for a device that is not available and for values out of range."""
         if self.on == LOCAL:  # else the device is that of the workers
@@ -68,22 +73,6 @@ class Options:
             raise UserError(f"--per-device is for GPUs, not for {self.device}: use --jobs, or --device cuda")
         if self.keep_models not in ("", *WHICH):
             raise unknown("value for --keep-models", self.keep_models, list(WHICH))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The outcome of the cells that were run or skipped now."""
-
-    counts: dict[str, int]
-    failures: dict[str, str]
-    """A line for each reason of failed cells, with the file and line that raised it; and its traceback."""
-    unfinished: list[str]
-    """A line for each fault of the environment, with its cells: they have no new record, and the same command
-    runs them again."""
-    set_aside: list[str]
-    """A line for each file of the folder that could not be read and was set aside."""
-    halved: list[str]
-    """A line for each group that failed and was run in halves, the only change of a plan."""
 
 
 def check_device(device: str) -> None:

@@ -1,11 +1,7 @@
 """Chooses settings by validation rows of seeds that are not reported, several trials at a time as lanes."""
 
-from bench.tune.from_file import choosing_in
 from bench.tune.protocol import Protocol
 from bench.tune.samplers import SAMPLERS
-from bench.tune.space import read_spaces
 from bench.tune.study import FOLDER, REPORTS, Choosing, Study
 
-__all__ = [
-    "FOLDER", "REPORTS", "SAMPLERS", "Choosing", "Protocol", "Study", "choosing_in", "read_spaces",
-]  # fmt: skip
+__all__ = ["FOLDER", "REPORTS", "SAMPLERS", "Choosing", "Protocol", "Study"]

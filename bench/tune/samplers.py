@@ -56,7 +56,9 @@ def sampler_name(wanted: str) -> str:
     return "tpe"
 
 
-def make_sampler(kind: str, space: Space, trials: int, seed: int, name: str, storage: Path) -> Sampler:
+def make_sampler(
+    kind: str, space: Space, trials: int, seed: int, name: str, journal: Path, dry_run: bool = False
+) -> Sampler:
     """Return a sampler.
 
     Args:
@@ -65,11 +67,14 @@ def make_sampler(kind: str, space: Space, trials: int, seed: int, name: str, sto
         trials: Number of trials, with trial 0.
         seed: The seed of the sampler.
         name: Name of what is tuned; samplers of other names draw other numbers.
-        storage: File in which Optuna stores trials; its folder is made.
+        journal: File in which Optuna stores trials; its folder is made.
+        dry_run: Whether the file is only read.
     """
     if kind == "grid":
         return _Grid(space, trials, derive(seed, name))
-    return _Random(space, seed, name) if kind == "random" else _OptunaSampler(space, seed, name, storage)
+    if kind == "random":
+        return _Random(space, seed, name)
+    return _OptunaSampler(space, seed, name, journal, dry_run)
 
 
 class _Random:
@@ -128,21 +133,27 @@ class _OptunaSampler:
 
     at_once = AT_ONCE
 
-    def __init__(self, space: Space, seed: int, name: str, storage: Path) -> None:
+    def __init__(self, space: Space, seed: int, name: str, journal: Path, dry_run: bool) -> None:
         import optuna
-        from optuna.storages import JournalStorage
+        from optuna.storages import InMemoryStorage, JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
         self.name = f"tpe (optuna {optuna.__version__})"
         self.optuna: Any = optuna
         self.space, self.seed, self.of = space, seed, name
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        storage.parent.mkdir(parents=True, exist_ok=True)
-        kept = JournalStorage(JournalFileBackend(str(storage)))
         # Another space or seed is another study.
         words = f"{name} {space.as_text()} seed {seed}"
+        stored: Any = InMemoryStorage()
+        if journal.exists() or not dry_run:
+            journal.parent.mkdir(parents=True, exist_ok=True)
+            in_file = JournalStorage(JournalFileBackend(str(journal)))
+            if not dry_run:
+                stored = in_file
+            elif words in optuna.get_all_study_names(in_file):
+                optuna.copy_study(from_study_name=words, from_storage=in_file, to_storage=stored)
         self.study = optuna.create_study(
-            study_name=words, storage=kept, direction="maximize", load_if_exists=True
+            study_name=words, storage=stored, direction="maximize", load_if_exists=True
         )
         self.ranges = {key: self._distribution(axis) for key, axis in space.axes.items()}
 

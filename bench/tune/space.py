@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast, get_type_hints
@@ -169,7 +169,7 @@ def without_ranges(selector: str) -> tuple[str, dict[str, dict[str, str]]]:
     return "+".join(words), spaces
 
 
-def read_spaces(texts: list[str]) -> dict[str, dict[str, str]]:
+def read_spaces(texts: Iterable[str]) -> dict[str, dict[str, str]]:
     """Return the search spaces of ``--space 'ewc[lam=1..1e5:log]'`` by strategy and setting.
 
     Raises:

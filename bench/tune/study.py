@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
 import suites
-from bench.plan import CellSpec, Request, Value, text_of, unsuitable
+from bench.plan import CellSpec, Request, ResolvedPlan, Value, seeds_of, text_of, unsuitable
 from bench.results import Outcome, Trial, Tuned, outcomes
-from bench.runner import Options, carry_out, sized
+from bench.runner import Options, carry_out, resolve_for, sized
 from bench.store import RunFolder, RunReader
 from bench.tune.protocol import Protocol
 from bench.tune.pruning import FIRST, SoFar, so_far, steps_of, worse_than_median
 from bench.tune.samplers import Sampler, make_sampler, sampler_name
-from bench.tune.space import Settings, Space, space_of, without_ranges
+from bench.tune.space import Settings, Space, read_spaces, space_of, without_ranges
 from suites.base import Scenario, Training
 from suites.errors import UserError, unknown
 
@@ -51,16 +51,26 @@ class Choosing:
     prune: bool = False
     """Whether a trial stops after a task if its score is below the median of its method's trials."""
 
+    @classmethod
+    def read(cls, seeds: object, space: str | Iterable[str], **others: Any) -> Choosing:
+        """Return how settings are chosen; ``seeds`` and ``space`` as a file, command or call writes them.
+
+        Raises:
+            UserError: Seeds or a search space cannot be read.
+        """
+        spaces = read_spaces([space] if isinstance(space, str) else space)
+        return cls(seeds=seeds_of(seeds), space=spaces, **others)
+
 
 class Method:
     """One method on one suite and scenario while it is tuned."""
 
     def __init__(
-        self, request: Request, selector: str, how: Choosing, trials_folder: Path, download: bool = True
+        self, request: Request, selector: str, how: Choosing, trials_folder: Path, dry_run: bool = False
     ) -> None:
         (scenario,) = request.scenarios
         protocol = Protocol.read(how.protocol)
-        self.request, self.scenario, self.how, self.download = request, scenario, how, download
+        self.request, self.scenario, self.how, self.dry_run = request, scenario, how, dry_run
         self.selector, own = without_ranges(selector)
         self.view, self.suite = protocol.for_tuning(request.suite), protocol.for_report(request.suite)
         named = replace(request, suite=self.suite, strategies=(self.selector,), seeds=request.seeds[:1])
@@ -81,7 +91,7 @@ class Method:
         kind, n, at = sampler_name(how.sampler), how.trials, trials_folder / "optuna.journal"
         self.sampler: Sampler | None = (
             None if self.skipped or not self.space.axes
-            else make_sampler(kind, self.space, n, how.sampler_seed, self.title, at)
+            else make_sampler(kind, self.space, n, how.sampler_seed, self.title, at, dry_run)
         )  # fmt: skip
         self.asked: list[Settings] = []
         self.trials: list[Trial] = []
@@ -104,7 +114,8 @@ class Method:
         if selected not in self._fits:
             whole = Protocol.read(self.how.protocol).for_sizes(self.request.suite)
             every = replace(asked, suite=whole, seeds=(*self.request.seeds, *self.how.seeds))
-            self._fits[selected] = sized(every, download=self.download).sized.get((self.scenario, selected))
+            fitting = sized(every, download=not self.dry_run).sized
+            self._fits[selected] = fitting.get((self.scenario, selected))
         if (text := self._fits[selected]) is None:
             return asked  # it is skipped, with the reason
         return replace(asked, strategies=(text,), sized={(self.scenario, text): text})
@@ -244,14 +255,14 @@ class Study:
         requests: What is reported: suites, scenarios, methods, settings and the reported seeds.
         how: How settings are chosen.
         folder: The folder of the results; trials are a run in its folder ``tuning``.
-        download: Whether data may be downloaded from which sizes follow; not for a dry run.
+        dry_run: Whether nothing is downloaded, from which sizes follow, and nothing is written.
 
     Raises:
         UserError: A name, range or protocol is unknown or impossible, or tuning seeds are reported seeds.
     """
 
     def __init__(
-        self, requests: Sequence[Request], how: Choosing, folder: Path, download: bool = True
+        self, requests: Sequence[Request], how: Choosing, folder: Path, dry_run: bool = False
     ) -> None:
         if how.report not in REPORTS:
             raise unknown("value for --report", how.report, list(REPORTS))
@@ -264,7 +275,7 @@ class Study:
                 why = "nothing may be chosen on what is reported: choose other --tuning-seeds"
                 raise UserError(f"seeds {named} are tuning seeds and reported seeds; {why}")
         self.methods = [
-            Method(replace(request, scenarios=(scenario,)), selector, how, self.trials_folder, download)
+            Method(replace(request, scenarios=(scenario,)), selector, how, self.trials_folder, dry_run)
             for request in requests
             for scenario in request.kinds
             for selector in dict.fromkeys(request.listed)
@@ -289,6 +300,11 @@ class Study:
     def ask(self) -> list[Request]:
         """Return the next trials of all methods, none if tuning has ended."""
         return [request for method in self.methods for request in method.requests(method.ask())]
+
+    def first_plan(self, options: Options) -> ResolvedPlan:
+        """Return the plan of the trials that do not depend on results, for a dry run; raises as ``tune``."""
+        self.check_folder()
+        return resolve_for(self.ask(), RunReader(self.trials_folder), options, download=False)
 
     def tune(self, options: Options, command: str, say: Callable[[str], None]) -> list[str]:
         """Run trials until every budget is spent, and write what was chosen into the manifest.

@@ -10,9 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import lethe
 import strategies
 from bench.checks.made_streams import scenario_of
-from bench.plan import Budget, Present, Request, Stored, resolve
+from bench.plan import Budget, Present, Request, Stored, read_experiment, resolve
 from bench.plan.budget import size_in_words
-from bench.plan.experiment_file import read_toml
 from bench.report import tables
 from bench.train import StoredWhenFull, make_lanes, run_group
 from bench.train.loop import begin_task, step
@@ -240,7 +239,7 @@ def test_an_experiment_file_has_budgets(tmp_path: Path) -> None:
     file.write_text(
         '[[run]]\nsuite = "digits"\nstrategies = ["er"]\n[run.budget]\nmemory = "2MB"\ncompute = 1.5\n'
     )
-    assert read_toml(file)[0][0].budget == Budget(2_000_000, 1.5)
+    assert read_experiment(file).requests[0].budget == Budget(2_000_000, 1.5)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 import lethe
 import suites
 from bench import models
+from bench.cli.asked import HOW
 from bench.cli.commands_page import commands
-from bench.cli.run import _HOW
 from bench.runner import Options
 from bench.schema import RunTable, TuneTable
 from suites.own.declaration import OPTIONS
@@ -51,7 +51,7 @@ def test_bad_input_is_refused_before_slow_imports(name: str) -> None:
 @pytest.mark.parametrize("name", ["run", "tune"])
 def test_every_option_that_says_what_is_run_is_refused_beside_a_file(name: str, refuses: Refuses) -> None:
     options = {p.name: p for p in commands()[name].params if p.opts[0].startswith("-") and p.name != "help"}
-    refused = {max(p.opts, key=len): p for key, p in options.items() if key not in _HOW}
+    refused = {max(p.opts, key=len): p for key, p in options.items() if key not in HOW}
     of_file = {"strategy", "scenario", "settings", *OPTIONS, *RunTable.model_fields, *TuneTable.model_fields}
     assert of_file & options.keys() <= {p.name for p in refused.values()}
     assert not {p.name for p in refused.values()} & {of_run.name for of_run in fields(Options)}

@@ -12,7 +12,7 @@ from bench.checks.subjects import Subject
 from bench.cli.completion import selectors
 from bench.plan import Present, Request, ResolvedPlan, Timing, expected_time, one_cell, resolve
 from bench.plan.expected_time import work
-from bench.plan.experiment_file import read_toml
+from bench.plan.experiment_file import read_experiment
 from bench.plan.grid_notation import suites_of, values_of
 from lethe.testing import toy_cell
 from tests.conftest import Command, Refuses, refused
@@ -63,7 +63,7 @@ def test_one_notation_in_selectors_settings_files_and_python(tmp_path: Path) -> 
         "[run.strategies]\ner.buffer = [20, 500]\n[run.set]\nlr = [0.1, 0.2]",
     ):
         path.write_text(head + rest)
-        assert [cell.identity for cell in read_toml(path)[0][0].cells()][: 4 * 10 : 10] == wanted
+        assert [cell.identity for cell in read_experiment(path).requests[0].cells()][: 4 * 10 : 10] == wanted
     for given, settings in (
         ({"er": {"buffer": [20, 500], "lr": (0.1, 0.2)}}, {}),
         ({"er": {"buffer": (b for b in (20, 500))}}, {"lr": [0.1, "0.2"]}),
@@ -160,7 +160,7 @@ def test_a_grid_of_suites_is_a_request_for_each(tmp_path: Path, refuses: Refuses
     file.write_text(
         '[[run]]\nsuite = "digits[noise=0|0.1..0.3:2,tasks=2|5]"\nstrategies = ["er"]\nseeds = 1\n'
     )
-    of_file = [cell.suite for request in read_toml(file)[0] for cell in request.cells()]
+    of_file = [cell.suite for request in read_experiment(file).requests for cell in request.cells()]
     assert of_file == [
         "digits[tasks=2]", "digits", "digits[noise=0.1,tasks=2]", "digits[noise=0.1]",
         "digits[noise=0.3,tasks=2]", "digits[noise=0.3]",

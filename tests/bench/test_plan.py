@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from bench.models import ModelRef
-from bench.plan import CellSpec, Present, Request, one_cell, resolve, seeds
-from bench.plan.experiment_file import read_toml
+from bench.plan import CellSpec, Present, Request, one_cell, read_experiment, resolve, seeds_of
 from bench.plan.model import model_reference
 from bench.plan.selectors import parse
 from bench.store import RunReader
@@ -176,7 +175,7 @@ def test_an_invalid_default_is_refused_as_an_invalid_value_is(name: str, said: s
 
 @pytest.mark.parametrize("file", sorted(REFERENCE.glob("*.toml")), ids=lambda f: f.stem)
 def test_committed_records_keep_their_keys(file: Path) -> None:
-    wanted = {c.key for request in read_toml(file)[0] for c in request.cells()}
+    wanted = {c.key for request in read_experiment(file).requests for c in request.cells()}
     assert set() < wanted <= set(RunReader(file.with_suffix(".lethe.gz")).statuses())
 
 
@@ -238,9 +237,9 @@ def test_bad_input_is_an_error_of_one_line(changes: dict[str, Any], message: str
 
 def test_seeds_are_read_as_numbers_ranges_and_lists() -> None:
     found = {"5": (0, 1, 2, 3, 4), "2-6": (2, 3, 4, 5, 6), "1,4": (1, 4), "0,7-8": (0, 7, 8)}
-    assert {text: seeds(text) for text in found} == found
+    assert {text: seeds_of(text) for text in found} == found
     for bad in ("0", "", "x", "1,1", "-3", "3-1", "1.5"):
-        refused("cannot read seeds", seeds, bad)
+        refused("cannot read seeds", seeds_of, bad)
 
 
 def test_experiment_files_are_read_and_errors_name_the_field(tmp_path: Path) -> None:
@@ -249,8 +248,9 @@ def test_experiment_files_are_read_and_errors_name_the_field(tmp_path: Path) -> 
         'out = "here"\n[[run]]\nsuite = "toy"\nstrategies = ["er", "ewc[lam=1e9]"]\n'
         'scenarios = ["task", "class"]\nseeds = "2-3"\n[run.set]\nepochs = 2\nlr = 0.5\n'
     )
-    (request,), out = read_toml(path)
-    assert out == "here"
+    found = read_experiment(path)
+    (request,) = found.requests
+    assert found.out == Path("here")
     assert [(c.training["epochs"], c.training["lr"]) for c in request.cells()] == [(2, 0.5)] * 8
     for text, message in (
         ("x = [", "not TOML"),
@@ -263,8 +263,8 @@ def test_experiment_files_are_read_and_errors_name_the_field(tmp_path: Path) -> 
         ("schema = 2\n[[run]]\nsuite = 'toy'\nstrategies = ['er']", "version is 2"),
     ):
         path.write_text(text)
-        refused(re.escape(message), read_toml, path)
-    refused("cannot read", read_toml, tmp_path / "none.toml")
+        refused(re.escape(message), read_experiment, path)
+    refused("cannot read", read_experiment, tmp_path / "none.toml")
 
 
 def test_a_preset_sets_a_paper_s_hyper_parameters_by_scenario() -> None:

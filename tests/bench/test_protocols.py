@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 import suites
-from bench.plan import Present, Request, resolve
-from bench.plan.experiment_file import read_toml
+from bench.plan import Present, Request, read_experiment, resolve
 from suites.base import Training
 from tests.conftest import Command
 
@@ -83,9 +82,9 @@ def test_the_template_of_a_protocol_is_an_experiment(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert command("init protocol")[0] == 0
-    requests, out = read_toml(tmp_path / "protocol.toml")[:2]
-    assert out == "results/runs/protocol"
-    plan = resolve(requests, Present())
+    template = read_experiment(tmp_path / "protocol.toml")
+    assert template.out == Path("results/runs/protocol")
+    plan = resolve(template.requests, Present())
     assert len(plan.cells) == 25
     assert {spec.identity for spec in plan.cells if spec.training["epochs"] == 1} == {
         "er[batch=10,buffer=200,epochs=1,first_task=0,optimiser=sgd,schedule=constant,warmup=0]"

@@ -10,7 +10,7 @@ import pytest
 
 from bench.export import Exported
 from bench.export.predict_files import read_images, read_texts
-from bench.plan import experiment_file as experiments
+from bench.plan import read_experiment
 from bench.results import load, published
 from bench.schema import CellRecord, ExportHeader, Unreadable
 from bench.store import RunReader, SavedModels
@@ -163,7 +163,7 @@ def test_what_is_no_file_in_a_run_is_one_line(
 
 READERS: dict[str, Callable[[Path], object]] = {
     "lethe.json": lambda path: Exported.at(path.parent),
-    "experiment.toml": lambda path: experiments.read_toml(path),
+    "experiment.toml": read_experiment,
     "table.toml": lambda path: published.read(str(path)),
     "mine.py": lambda path: import_file(str(path)),
     "rows.csv": lambda path: read_texts(path, "text"),

@@ -22,12 +22,12 @@ from bench.results import as_shown, load
 from bench.runner import Options
 from bench.schema import Tuned
 from bench.store import RunReader, pack_run, unpack_run
-from bench.tune import Choosing, Study, choosing_in, read_spaces, samplers
+from bench.tune import Choosing, Study, samplers
 from bench.tune.samplers import make_sampler
-from bench.tune.space import space_of, without_ranges
+from bench.tune.space import read_spaces, space_of, without_ranges
 from bench.tune.study import Method
 from suites.base import Data
-from tests.conftest import Command, Refuses, refused
+from tests.conftest import Command, Refuses, refused, tree
 
 QUICK = {"epochs": "1"}
 TOY = Request("toy", ("er[buffer=20]", "ewc"), ("class",), (0, 1), QUICK)
@@ -179,6 +179,22 @@ def test_optuna_s_storage_is_read_back(tmp_path: Path) -> None:
     made.ask(stored.trials[0].distributions)
     (again,) = tuned(tmp_path / "b", replace(HOW, sampler="tpe"), one).values()
     assert again.trials[1].settings == {"lam": 77.0, "lr": 0.0123}
+
+
+def test_a_dry_run_writes_no_trial_of_optuna(tmp_path: Path) -> None:
+    how, one = replace(HOW, sampler="tpe", trials=3), replace(TOY, strategies=("ewc",))
+
+    def dry_run(trials: int) -> list[str]:
+        study = Study([one], replace(how, trials=trials), tmp_path / "run", dry_run=True)
+        return [spec.identity for spec in study.first_plan(Options()).to_run]
+
+    asked = dry_run(3)
+    assert not (tmp_path / "run").exists()
+    (of,) = tuned(tmp_path / "run", how, one).values()
+    assert [*dict.fromkeys(asked)] == [trial.identity for trial in of.trials]
+    before = tree(tmp_path)
+    assert len(dry_run(6)) == 2 * 3
+    assert tree(tmp_path) == before
 
 
 def test_without_optuna_values_are_drawn_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,11 +363,12 @@ def test_defaults_are_those_of_files_on_the_command_line_and_in_python(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[Choosing] = []
-    monkeypatch.setattr("bench.cli.tune.tune_and_run", lambda _, how, *rest, **options: found.append(how))
-    assert command(f"tune toy -s ewc --out {tmp_path}/run")[0] == 0
+    monkeypatch.setattr("bench.cli.carrying_out._tune", lambda asked, how, *rest: found.append(how))
     file = tmp_path / "study.toml"
     file.write_text('[tune]\n[[run]]\nsuite = "toy"\nstrategies = ["ewc"]\n')
-    assert found == [choosing_in(file)] == [Choosing()]
+    for words in ("tune toy -s ewc", f"tune {file}", f"run {file}"):
+        assert command(f"{words} --out {tmp_path}/run")[0] == 0
+    assert found == [Choosing()] * 3
     usual = {name: p.default for name, p in inspect.signature(lethe.tune).parameters.items()}
     assert usual["tuning_seeds"] == schema.TuneTable().seeds
     own = {name: usual[name] for name in schema.TuneTable.model_fields if name not in ("seeds", "space")}

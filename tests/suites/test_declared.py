@@ -17,8 +17,7 @@ import torch
 
 import lethe
 import suites
-from bench.plan import Request
-from bench.plan.experiment_file import read_toml
+from bench.plan import Request, read_experiment
 from bench.report.parts import stem
 from bench.store import RunReader, staleness_of
 from suites.base import Data, Training
@@ -489,13 +488,13 @@ def test_an_experiment_file_declares_a_data_set_beside_it(here: Path) -> None:
         '[dataset]\npath = "r.csv"\ntext = ["text"]\ntask = "month"\nrows = 3\n[[run]]\nstrategies = ["er"]\n'
     )
     toml.write_text(text)
-    (request,), _ = read_toml(toml)
+    (request,) = read_experiment(toml).requests
     assert request.named_suite == "./sub/r.csv[rows=3,task=month,text=text]"
     assert {cell.scenario for cell in request.cells()} == {"domain"}
     toml.write_text(text.replace("path", "file"))
-    refused(r"\[dataset\] has no path", read_toml, toml)
+    refused(r"\[dataset\] has no path", read_experiment, toml)
     toml.write_text("[[run]]" + text.split("[[run]]")[1])
-    refused(r"table 1 of \[\[run\]\] has no suite, and there is no \[dataset\]", read_toml, toml)
+    refused(r"table 1 of \[\[run\]\] has no suite, and there is no \[dataset\]", read_experiment, toml)
 
 
 @pytest.mark.slow
