@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ from bench.checks.before_run import check_before_run, leave_out
 from bench.plan import DEFAULT_SEEDS, ResolvedPlan, Value
 from bench.results import Trial
 from suites import notes_of
+from suites.announce import to_stderr
 
 if TYPE_CHECKING:
     import datasets
@@ -198,7 +198,7 @@ def tune(
         for words in notes_of(suite):
             warnings.warn(words, stacklevel=2)
         command = f"bench.tune({suite!r}, {list(request.strategies)!r})"
-        found.unfinished = study.tune(options, command, _to_stderr if progress else lambda words: None)
+        found.unfinished = study.tune(options, command, to_stderr if progress else lambda words: None)
         if not found.unfinished and (reported := study.reported()):
             outcome = carry_out(reported, folder, options, command)
             for words in outcome.failures:
@@ -208,7 +208,3 @@ def tune(
         for words in found.unfinished:
             warnings.warn(f"not finished: {words}; the same call runs them", stacklevel=2)
         return found
-
-
-def _to_stderr(words: str) -> None:
-    print(words, file=sys.stderr)

@@ -8,7 +8,6 @@ Axes: N texts, S tokens, F features, C classes.
 """
 
 import hashlib
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -158,8 +157,3 @@ _FEATURES_FOLLOW_FROM = (
 def _code() -> str:
     """Return a digest of the code that computes features."""
     return digest_of(*_FEATURES_FOLLOW_FROM)
-
-
-def to_stderr(text: str) -> None:
-    """Print a message on progress."""
-    print(text, file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 from bench.plan.budget import Budget
 from bench.plan.cell import CellSpec
 from bench.plan.code import code_of, codes_of
+from bench.plan.described import described
 from bench.plan.expected_time import Timing, expected_time, unknown_work
 from bench.plan.experiment_file import Experiment, read_experiment
 from bench.plan.grid_notation import text_of_values
@@ -23,7 +24,8 @@ from suites.values import text_of
 __all__ = [
     "DEFAULT_SEEDS", "OF_METHODS", "Budget", "CellSpec", "Change", "Checkpoint", "Experiment", "Fields",
     "LaneGroup", "NoData", "Present", "RecordHead", "Request", "ResolvedPlan", "Staleness", "Stored",
-    "Timing", "Value", "check_agreement", "code_of", "codes_of", "expected_time", "exported_reference",
-    "files_behind", "fitted", "identity", "one_cell", "parse_selector", "read_experiment", "resolve",
-    "seeds_of", "selectors_of", "text_of", "text_of_values", "unknown_work", "unsuitable",
+    "Timing", "Value", "check_agreement", "code_of", "codes_of", "described", "expected_time",
+    "exported_reference", "files_behind", "fitted", "identity", "one_cell", "parse_selector",
+    "read_experiment", "resolve", "seeds_of", "selectors_of", "text_of", "text_of_values", "unknown_work",
+    "unsuitable",
 ]  # fmt: skip

@@ -1,7 +1,8 @@
 """Schedules cells over lanes, processes and devices, and isolates failures."""
 
-from bench.runner.dispatch import carry_out, carry_out_plan, resolve_for, sized
+from bench.runner.dispatch import carry_out, carry_out_plan
 from bench.runner.options import Checked, Options
+from bench.runner.planning import resolve_for, sized
 from bench.runner.run_outcome import Outcome
 from bench.runner.verify_records import (
     Sample,

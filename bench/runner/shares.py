@@ -4,7 +4,6 @@ import shlex
 import time
 from pathlib import Path
 
-from bench.encode import to_stderr
 from bench.engines import Array
 from bench.plan import ResolvedPlan
 from bench.runner.options import Options
@@ -12,6 +11,7 @@ from bench.runner.processes import Ended
 from bench.runner.progress import Progress
 from bench.runner.run_outcome import Outcome, outcome_of
 from bench.store import RunFolder
+from suites.announce import to_stderr
 from suites.errors import UserError
 
 _SECONDS = 1.0

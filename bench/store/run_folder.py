@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -38,6 +37,7 @@ from bench.store.environment import Maker, moment, now, where
 from bench.store.files import PART, make_folder, read_tensors, write_at, write_checked, write_tensors, writing
 from bench.store.lines import HEAD, SUFFIX, append, as_line
 from bench.store.run_reader import RunReader
+from suites.announce import to_stderr
 from suites.errors import UserError
 from suites.paths import read_file
 
@@ -341,7 +341,7 @@ class RunFolder(RunReader):
         except OSError:  # none, or another process removes it
             return None
         except Unreadable as error:
-            print(self._set_aside_checkpoint(key, error), file=sys.stderr, flush=True)
+            to_stderr(self._set_aside_checkpoint(key, error))
             return None
 
     def _set_aside_checkpoint(self, key: str, why: Unreadable) -> str:

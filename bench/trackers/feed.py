@@ -13,6 +13,7 @@ from bench.results import outcomes
 from bench.schema import Fields
 from bench.trackers.sinks import TRACKERS
 from bench.trackers.tracked_cell import tracked_cell
+from suites.announce import to_stderr
 from suites.errors import UserError, one_line, unknown
 from suites.tracebacks import kind_and_message
 
@@ -66,7 +67,7 @@ def tracking(
     if not places:
         yield None
         return
-    feeds = [_Feed(kind, place, warn or _to_stderr) for kind, place in places.items()]
+    feeds = [_Feed(kind, place, warn or to_stderr) for kind, place in places.items()]
 
     def send(record: Fields) -> None:
         for feed in feeds:
@@ -80,11 +81,7 @@ def tracking(
             for feed in feeds:
                 feed.end(until)
                 if warn is None and feed.succeeded:
-                    _to_stderr(feed.sent())
-
-
-def _to_stderr(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+                    to_stderr(feed.sent())
 
 
 class _Feed:

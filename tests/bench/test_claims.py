@@ -15,8 +15,9 @@ import pytest
 
 from bench.plan import Request
 from bench.runner import dispatch
-from bench.runner.dispatch import carry_out_plan, resolve_for
+from bench.runner.dispatch import carry_out_plan
 from bench.runner.options import Options
+from bench.runner.planning import resolve_for
 from bench.store import RunFolder, RunReader, claims as of_store
 from bench.store.claims import BEAT, STALE, Claims, check_owner, running
 from bench.train import saving

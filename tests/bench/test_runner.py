@@ -24,8 +24,8 @@ from bench.cli.run import run as command
 from bench.plan import Request, codes_of, selectors
 from bench.results import load
 from bench.runner import processes
-from bench.runner.dispatch import resolve_for
 from bench.runner.options import Options, check_device
+from bench.runner.planning import resolve_for
 from bench.runner.progress import Notes, Progress, UnderWay
 from bench.schema import CellRecord
 from bench.store import RunFolder, RunReader

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import strategies
 import suites
 from bench import models
-from bench.plan import CellSpec
+from bench.plan.cell import CellSpec
 from bench.schema import Metadata
 from suites.description import docstring, first_paragraph
 
