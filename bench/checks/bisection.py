@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
-import bench
 from bench.checks.against import Ratio, against
 from bench.checks.steady_state import Setup
 from bench.checks.trees import checked_out, current, git, last_line
@@ -182,7 +181,7 @@ def find(bisection: Bisection) -> list[str]:
         git("bisect", "start", "--no-checkout", bisection.bad, bisection.good, at=control.top)
         step = [sys.executable, "-P", "-m", "bench.checks.bisection"]
         places = str(bisection.folder.resolve()), str(here.folder)
-        own = {"PYTHONPATH": str(Path(bench.__file__).parents[1])}
+        own = {"PYTHONPATH": str(Path(__file__).parents[2])}
         git("bisect", "run", *step, *places, at=control.top, environment=own, fails=True)
         log = git("bisect", "log", at=control.top)
     return _commits(log, "first bad commit") or _commits(log, "possible first bad commit")
