@@ -21,7 +21,7 @@ from bench.checks.in_memory import Checkpoints
 from bench.checks.made_streams import AGAIN, EASY
 from bench.checks.one_check import Fault, Note, Skip
 from bench.checks.pretended_runs import device_findings
-from bench.checks.subjects import Subject, accuracies, compared, run
+from bench.checks.subjects import Subject, accuracies, beyond_rounding, compared, run
 from bench.export import Predictor, save, served
 from bench.plan import CellSpec, Fields, Request
 from bench.store import SavedModels
@@ -40,16 +40,16 @@ def alone(subject: Subject) -> None:
             "do not divide by what can be zero, as the spread of one row, or a sum in a lane at rest"
         )
     for seed, one, beside in zip((1, 2), subject.alone, records[1:], strict=True):
-        if words := compared(one, beside, subject.of_texts):
-            if words.endswith("rounding"):
-                raise Note(
-                    f"seed {seed} alone and beside others: {words}: exp, log and sigmoid round by "
-                    "place: write lanewise(torch.exp, x), and products with lanes first"
-                )
+        if words := beyond_rounding(one, beside, subject.of_texts):
             raise Fault(
                 f"seed {seed} alone and beside others: {words}: lanes are mixed: take no sum, mean or "
                 "maximum over axis 0, use no number of lane 0 for all, and change nothing in a lane at rest "
                 "(batch.learns_L 0)"
+            )
+        if words := compared(one, beside, subject.of_texts):
+            raise Note(
+                f"seed {seed} alone and beside others: {words}: exp, log and sigmoid round by "
+                "place: write lanewise(torch.exp, x), and products with lanes first"
             )
 
 
@@ -81,9 +81,8 @@ def twice(subject: Subject) -> None:
         torch.set_num_threads(threads)
         torch.manual_seed(number)
         records += run(cells)
-    words = compared(records[0], records[2], subject.of_texts)
-    words = compared(records[0], records[1]) or ("" if words.endswith("rounding") else words)
-    if words:
+    first, again, by_threads = records
+    if words := compared(first, again) or beyond_rounding(first, by_threads, subject.of_texts):
         raise Fault(
             f"run twice: {words}: something outlives a run (a list of the class or the module), or is drawn "
             "by torch's global generator: make state in setup, draw with self.draws.uniform(name, n)"
@@ -96,8 +95,7 @@ def resumed(subject: Subject) -> None:
     for done in sorted(saved.after):
         _ends_alike(cells, records, saved, done)
     again = run(cells[1:2], checkpoints=saved.at(2))[0]
-    words = compared(records[1], again, subject.of_texts)
-    if words and not words.endswith("rounding"):
+    if words := beyond_rounding(records[1], again, subject.of_texts):
         raise Fault(f"interrupted after task 2 and resumed without its neighbours: {words}: lanes are mixed")
 
 
@@ -121,8 +119,7 @@ def again(subject: Subject) -> None:
     """With classes that occur again, lanes are not mixed, and the last task is learned."""
     cells = subject.cells("again", (0, 1), epochs=1 if subject.of_texts else 16)
     records = run(cells)
-    words = compared(run(cells[1:])[0], records[1], subject.of_texts)
-    if words and not words.endswith("rounding"):
+    if words := beyond_rounding(run(cells[1:])[0], records[1], subject.of_texts):
         raise Fault(f"classes that come back, seed 1 alone and beside another: {words}: lanes are mixed")
     if subject.of_texts or subject.scenario == "domain":  # where classes are the same in every task
         return
@@ -153,8 +150,7 @@ def units(subject: Subject) -> None:
 
 def buffer(subject: Subject) -> None:
     """A memory of rows stays within its budget, also if that is smaller than the number of classes."""
-    names = [f.name for f in fields(subject.strategy) if f.name == "buffer"]
-    if not names:
+    if not any(f.name == "buffer" for f in fields(subject.strategy)):
         raise Skip("it has no memory of rows")
     for slots in (10, 3):
         try:
@@ -255,18 +251,16 @@ def learns(subject: Subject) -> None:
 
 @cache
 def _lost_by_finetune(scenario: Scenario) -> float:
-    subject = Subject("finetune")
-    vars(subject)["scenario"] = scenario
-    return _lost(subject)
+    return _lost(Subject("finetune"), scenario)
 
 
-def _lost(subject: Subject) -> float:
+def _lost(subject: Subject, scenario: Scenario) -> float:
     """Return the loss of accuracy on the first task; on digits for task-incremental methods."""
-    if subject.scenario == "task":  # two easy tasks with a head each are hardly forgotten
+    if scenario == "task":  # two easy tasks with a head each are hardly forgotten
         small = {"epochs": "5", "lr": "0.01", "rows_per_class": "60"}
         cells = Request("digits", (subject.selector,), ("task",), (0, 1, 2), small).cells()
     else:
-        cells = subject.cells("easy", (0, 1, 2), epochs=20)
+        cells = subject.cells("easy", (0, 1, 2), scenario, epochs=20)
     return float(np.mean([(of := accuracies(record))[1, 0] - of[-1, 0] for record in run(cells)]))
 
 
@@ -276,7 +270,7 @@ def forgets(subject: Subject) -> None:
         raise Skip(f"it is neither replay nor isolation, but {subject.strategy.family}")
     if subject.of_texts:
         raise Skip("a transformer forgets little in so short a time")
-    plain, own = _lost_by_finetune(subject.scenario), _lost(subject)
+    plain, own = _lost_by_finetune(subject.scenario), _lost(subject, subject.scenario)
     if not plain - own > 0.1:
         raise Fault(
             f"it forgets {own:.0%} of its first task, plain training {plain:.0%}: are old rows learned?"

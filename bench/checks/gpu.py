@@ -146,15 +146,15 @@ class Broken(Exception):
 # Parts 1 and 2.
 
 
-def cells(name: str, size: Size, model: str = "mlp") -> list[CellSpec]:
+def cells(name: str, size: Size) -> list[CellSpec]:
     """Return the cells of a strategy, one per seed: digits, or made texts if it needs a transformer."""
     tunes = strategies.get(name).tunes
-    settings: Fields
-    suite, settings = ("check-easy-texts", {"tune": tunes}) if tunes else ("digits", {"model": model})
+    suite = "check-easy-texts" if tunes else "digits"
+    settings: Fields = {"tune": tunes} if tunes else {"model": "mlp"}
     if size.rows_per_class and not tunes:
         settings["rows_per_class"] = size.rows_per_class
-    given: dict[str, Any] = {**settings, "epochs": size.epochs}
-    made = [one_cell(suite, name, scenario_of(name), seed, given) for seed in range(size.seeds)]
+    settings["epochs"] = size.epochs
+    made = [one_cell(suite, name, scenario_of(name), seed, settings) for seed in range(size.seeds)]
     for spec in made:
         spec.hyper.update(SMALL.get(name, {}))
     return made

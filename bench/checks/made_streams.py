@@ -108,13 +108,11 @@ def codes(seed: int = 0) -> Data:
             targets += [sentence.format(_ANIMALS[language][animal[r]]) for r in rows]
             domains += [domain] * len(rows)
     empty_N, y_N = torch.zeros(len(texts), 0, dtype=torch.uint8), torch.zeros(len(texts), dtype=torch.int64)
-    further: dict[str, Any] = {
-        "texts": tuple(texts),
-        "targets": tuple(targets),
-        "domain_N": torch.tensor(domains),
-    }
-    further |= {"domain_names": tuple(_SENTENCES), "prefixes": tuple(f"{name}: " for name in _SENTENCES)}
-    return Data("codes", empty_N, y_N, 2 * n_train, ("written",), 1.0, f"codes-{seed}", **further)
+    return Data(
+        "codes", empty_N, y_N, 2 * n_train, ("written",), 1.0, f"codes-{seed}", texts=tuple(texts),
+        targets=tuple(targets), domain_N=torch.tensor(domains), domain_names=tuple(_SENTENCES),
+        prefixes=tuple(f"{name}: " for name in _SENTENCES),
+    )  # fmt: skip
 
 
 @cache

@@ -171,14 +171,19 @@ def waits_of_steps(cells: Sequence[CellSpec], device: PretendedDevice) -> list[A
     return [] if declared else found
 
 
-def launches_per_step(cells: Sequence[CellSpec]) -> dict[str, float]:
-    """Return the launches of a step, by operator: the mean over the steps of the last task."""
+def launches_per_step(cells: Sequence[CellSpec], first: int = -1) -> dict[str, float]:
+    """Return the launches of a step, by operator: the mean over the steps of one task.
+
+    It is the last task, or the first one from ``first`` on in which the strategy learns.
+    """
     with pretended_device() as device:
         state = make_lanes(cells, "cuda")
-        for task in range(state.streams.n_tasks - 1):
+        tasks = range(state.streams.n_tasks)
+        for task in tasks[:first]:
             learn_task(state, task)
-        schedule = begin_task(state, state.streams.n_tasks - 1)
-        assert schedule is not None
-        device.reset()
-        take_steps(state, schedule)
-        return {name: count / schedule.n_steps for name, count in device.launches.most_common()}
+        for task in tasks[first:]:
+            if (schedule := begin_task(state, task)) is not None:
+                device.reset()
+                take_steps(state, schedule)
+                return {name: count / schedule.n_steps for name, count in device.launches.most_common()}
+    return {}

@@ -141,7 +141,7 @@ class PretendedDevice:
             )
         elif reason := _why_waits(name, func, args, kwargs, hosts):
             self.wait(reason)
-        if name not in NO_LAUNCH and not _is_view(func):
+        if name not in NO_LAUNCH and not func.is_view:
             self.launches[name] += 1
         with torch._C._DisableTorchDispatch():
             out = func(*args, **kwargs)
@@ -241,27 +241,15 @@ def _tensors(values: Any) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-_VIEWS: dict[Any, bool] = {}
-
-
-def _is_view(func: Any) -> bool:
-    """Return whether an operator returns views and computes nothing."""
-    if func not in _VIEWS:
-        returns = func._schema.returns
-        _VIEWS[func] = bool(returns) and all(
-            r.alias_info is not None and not r.alias_info.is_write for r in returns
-        )
-    return _VIEWS[func]
-
-
 def _why_waits(name: str, func: Any, args: Any, kwargs: Any, hosts: Sequence[Tensor]) -> str:
     """Return what an operator waits for on a real device; empty if it does not."""
     if name in _READS_VALUES:
         return "item (int, bool or float of a tensor)" if name == "_local_scalar_dense" else name
     if name in _SIZE_DEPENDS_ON_DATA:
         return f"{name} (its size depends on data)"
-    if name == "repeat_interleave" and kwargs.get("output_size") is None and _repeats_by_tensor(func):
-        return "repeat_interleave without output_size"
+    if name == "repeat_interleave" and kwargs.get("output_size") is None:
+        by_tensor = func._schema.overload_name in ("Tensor", "self_Tensor")
+        return "repeat_interleave without output_size" if by_tensor else ""
     if name in ("index", "index_put_", "_index_put_impl_"):
         masks = any(t is not None and t.dtype in (torch.bool, torch.uint8) for t in args[1])
         if masks and not (name != "index" and args[2].numel() == 1):
@@ -269,10 +257,6 @@ def _why_waits(name: str, func: Any, args: Any, kwargs: Any, hosts: Sequence[Ten
         if any(t.dim() for t in hosts if t is not args[0]):
             return f"{name} with an index of the host"
     return ""
-
-
-def _repeats_by_tensor(func: Any) -> bool:
-    return func._schema.overload_name in ("Tensor", "self_Tensor")
 
 
 def _caller(operator: str) -> Wait:

@@ -19,8 +19,9 @@ from bench.train import LaneState, Saving, make_lanes, run_group, run_lanes
 from strategies.core import Strategy, python_if
 from suites.base import Scenario, Training
 
-ROUNDING = 1e-5
+_ROUNDING = 1e-5
 """Largest relative difference of losses that is attributed to rounding."""
+_BY_ROUNDING = ", by rounding"
 
 
 @dataclass
@@ -135,9 +136,13 @@ def compared(ours: Fields, theirs: Fields, of_texts: bool = False) -> str:
     if task is None:
         return f"{', '.join(names)} differ"
     a, b = pairs[task]
-    return f"loss of task {task + 1} is {a:.6g} and {b:.6g}" + (
-        ", by rounding" if max(far) <= ROUNDING else ""
-    )
+    return f"loss of task {task + 1} is {a:.6g} and {b:.6g}" + (_BY_ROUNDING if max(far) <= _ROUNDING else "")
+
+
+def beyond_rounding(ours: Fields, theirs: Fields, of_texts: bool = False) -> str:
+    """Return how two records differ by more than rounding, in words; empty if they do not."""
+    words = compared(ours, theirs, of_texts)
+    return "" if words.endswith(_BY_ROUNDING) else words
 
 
 def accuracies(record: Fields) -> np.ndarray[Any, Any]:

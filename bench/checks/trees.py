@@ -122,16 +122,8 @@ def python_of(top: Path, here: Tree) -> Path:
         print(f"installing what {top.name} depends on into {place}", file=sys.stderr)
         venv.create(place, clear=True, with_pip=True)
         constraints = ["-c", "constraints.txt"] if (top / "constraints.txt").exists() else []
-        install = [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            *constraints,
-            ".",
-        ]
+        pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        install = [str(python), *pip, *constraints, "."]
         done = subprocess.run(install, cwd=top, capture_output=True, text=True)
         if done.returncode:
             why = last_line(done.stderr, done.returncode)
