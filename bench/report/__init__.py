@@ -13,10 +13,11 @@ from bench.report.grid_texts import grid_settings
 from bench.report.history_table import HEADER as HISTORY_HEADER, history_rows, history_steps, write_history
 from bench.report.layout import Layout, Spread, chosen_formats, chosen_width
 from bench.report.live_server import HOST, page_server
+from bench.report.pairs import every_comparison
 from bench.report.plot import draw_data, plot
 from bench.report.power_table import caption as power_caption, compared, print_power
 from bench.report.published_numbers import print_published
-from bench.report.summary import every_comparison, summary_table
+from bench.report.summary import summary_table
 from bench.report.tables import in_html, print_tables, tables
 from bench.report.text_tables import print_rows
 from bench.report.write_report import make_report

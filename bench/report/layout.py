@@ -62,6 +62,11 @@ def chosen_scores(names: Sequence[str] | None, layout: Layout | None = None) -> 
     return tuple(dict.fromkeys(names or (("acc",) if layout is not None and layout.wide else DEFAULT)))
 
 
+def all_scores(chosen: Sequence[str]) -> tuple[str, ...]:
+    """Return every score, the chosen ones first: the columns of the page, whose reader can show others."""
+    return (*chosen, *(name for name in SCORES if name not in chosen))
+
+
 def chosen_width(text: str) -> float:
     """Return the inches of a width: ``column``, ``text`` or a number; raises UserError for another one."""
     if text in ("column", "text"):

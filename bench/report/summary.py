@@ -16,7 +16,7 @@ from bench.report.families import bounds
 from bench.report.formats import MISSING, interval, plus_minus, points, speed
 from bench.report.layout import Layout, Spread, chosen_scores
 from bench.results import Frames
-from bench.stats import FEWEST, SCORES, Ranking, against, bca, describe, every_pair, rank, too_few
+from bench.stats import FEWEST, SCORES, Ranking, against, bca, describe, rank, too_few
 
 SPEED = ("samples_per_second", "seconds_per_seed")
 KEYS = ["suite", "scenario", "identity"]
@@ -161,7 +161,14 @@ def summary_and_pairs(
     ``bench.stats.paired.against``; ``rival`` is the best.
     """
     layout = layout or Layout()
-    scores = chosen_scores(names, layout)
+    return every_number(frames, _in_tables(chosen_scores(names, layout), layout), layout)
+
+
+def every_number(frames: Frames, scores: Sequence[str], layout: Layout) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return ``summary_and_pairs`` with the columns of some scores and, ``layout.per_task``, of the tasks.
+
+    A report computes those of all scores once; ``numbers_in_tables`` returns those that its tables show.
+    """
     if frames.cells.empty:
         return pd.DataFrame(), pd.DataFrame()
     values, columns = _values(frames, scores, layout)
@@ -192,6 +199,20 @@ def summary_and_pairs(
     return frame.drop(columns=["place", "order"]).reset_index(drop=True), pairs
 
 
+def _in_tables(scores: Sequence[str], layout: Layout) -> Sequence[str]:
+    """Return the scores that are columns of tables."""
+    return ("acc",) if layout.per_task else scores
+
+
+def numbers_in_tables(
+    every: tuple[pd.DataFrame, pd.DataFrame], scores: Sequence[str], layout: Layout
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return ``summary_and_pairs`` from ``every_number`` of more scores."""
+    hidden = {*SCORES} - {*_in_tables(scores, layout)}
+    numbers, pairs = (part[~part["column"].isin(hidden)] if len(part) else part for part in every)
+    return numbers.reset_index(drop=True), pairs.reset_index(drop=True)
+
+
 def _stale_and_left_out(frames: Frames) -> pd.DataFrame:
     """Return the commits of stale records of each row, and the numbers and reasons of records left out."""
     stale = frames.cells.groupby(KEYS)["stale"].agg(lambda s: ", ".join(sorted({c for c in s if c})))
@@ -201,11 +222,10 @@ def _stale_and_left_out(frames: Frames) -> pd.DataFrame:
     return pd.DataFrame({"stale": stale}).join(left_out).fillna("").reset_index()
 
 
-def _values(frames: Frames, names: Sequence[str] | None, layout: Layout) -> tuple[pd.DataFrame, list[str]]:
+def _values(frames: Frames, scores: Sequence[str], layout: Layout) -> tuple[pd.DataFrame, list[str]]:
     """Return all values of the table, a row per cell and column, and the columns in order."""
-    scores = list(chosen_scores(names, layout))
-    shown = [*KEYS, "seed", "column", "value"]
-    found = frames.scores[frames.scores["score"].isin(["acc"] if layout.per_task else scores)]
+    shown, columns = [*KEYS, "seed", "column", "value"], [*scores, *SPEED]
+    found = frames.scores[frames.scores["score"].isin(scores)]
     parts = [found.rename(columns={"score": "column"})[shown]]
     if layout.per_task:
         test = frames.matrix[frames.matrix["split"] == frames.split]
@@ -213,11 +233,11 @@ def _values(frames: Frames, names: Sequence[str] | None, layout: Layout) -> tupl
         last = test[test["i"] == test.groupby("key")["i"].transform("max")]
         parts.insert(0, last.assign(column="task " + last["j"].astype(str))[shown])
         tasks = range(1, int(last["j"].max()) + 1) if len(last) else range(0)
-        scores = [*(f"task {j}" for j in tasks), "acc"]
+        columns = [*(f"task {j}" for j in tasks), *columns]
     done = frames.cells[frames.cells["status"] == "done"]
     for name in SPEED:
         parts.append(done.assign(column=name, value=done[name].astype(float))[shown])
-    return pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True), [*scores, *SPEED]
+    return pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True), columns
 
 
 def _with_every_column(rows: pd.DataFrame, columns: list[str], values: pd.DataFrame) -> pd.DataFrame:
@@ -272,43 +292,19 @@ def _marks(pairs: pd.DataFrame) -> pd.DataFrame:
     """Return the mark of every compared strategy; all strategies with the best mean are best."""
     words = {"worse": "worse", "not distinguished": "close", "better": "close", "too few seeds": ""}
     mark = pairs["verdict"].map(words).astype(object)
-    others = pairs.assign(mark=mark.where(~pairs["ties"].astype(bool), "best"), untested=_untested(pairs))
+    others = pairs.assign(mark=mark.where(~pairs["ties"].astype(bool), "best"), untested=untested(pairs))
     best = pairs.drop_duplicates(["suite", "scenario", "column"]).assign(mark="best", untested="")
     best = best.drop(columns="identity").rename(columns={"rival": "identity"})
     return pd.concat([others, best])[[*KEYS, "column", "mark", "untested"]]
 
 
-def _untested(pairs: pd.DataFrame) -> list[str]:
+def untested(pairs: pd.DataFrame) -> list[str]:
     """Return, for each comparison with the best, what its number of seeds cannot show; empty if tested."""
     enough = (pairs["n"] >= FEWEST) if len(pairs) else pairs["verdict"] == ""
     of_column = enough.groupby([pairs[name] for name in ("suite", "scenario", "column")])
     family = of_column.transform("sum").where(of_column.transform("any"), of_column.transform("size"))
     rows = zip(pairs["verdict"], pairs.get("n", family), family, strict=True)
     return [too_few(int(n), int(k)) if verdict == "too few seeds" else "" for verdict, n, k in rows]
-
-
-def every_comparison(frames: Frames, scores: Sequence[str]) -> pd.DataFrame:
-    """Return the comparison of every two strategies except bounds, by suite, scenario and score (``column``).
-
-    The columns are those of ``bench.stats.every_pair``; raises UserError for an unknown score.
-    """
-    chosen = chosen_scores(scores)
-    found = frames.scores[
-        frames.scores["score"].isin(chosen) & ~frames.scores["identity"].isin(bounds(frames))
-    ]
-    parts = []
-    for (suite, scenario, score), part in found.dropna(subset=["value"]).groupby(
-        ["suite", "scenario", "score"], sort=False
-    ):
-        table = part.pivot(index="seed", columns="identity", values="value")
-        table = table[best_first(frames, table.columns)]
-        pairs = every_pair(table, higher_is_better=higher_is_better(str(score)))
-        pairs.insert(0, "suite", str(suite))
-        pairs.insert(1, "scenario", str(scenario))
-        pairs.insert(2, "column", str(score))
-        parts.append(pairs[pairs["n"] > 0])
-    names = ["suite", "scenario", "column", "a", "b", "n", "verdict"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
 
 
 def summary_table(frames: Frames, scores: Sequence[str] | None, spread: Spread) -> pd.DataFrame:
@@ -329,43 +325,3 @@ def summary_table(frames: Frames, scores: Sequence[str] | None, spread: Spread) 
 
 
 _SPREADS = {"ci": "half", "sd": "sd", "sem": "sem"}
-
-
-MANY = 25
-"""Number of strategies above which all pairs, which grow with its square, are of the first score only."""
-
-
-def pairs_of_report(frames: Frames, best: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
-    """Return the comparisons in pairs.csv: with the best of a column, and of all pairs.
-
-    Args:
-        frames: The runs.
-        best: The comparisons with the best; see ``summary_and_pairs``.
-        scores: The scores of the report.
-
-    Returns:
-        Rows with ``family`` best or all: the comparisons that ``p_holm`` corrects for. Of more than 25
-        strategies all pairs are of the first score.
-    """
-    chosen = scores if frames.scores["identity"].nunique() <= MANY else scores[:1]
-    every = every_comparison(frames, chosen).rename(columns={"a": "identity", "b": "rival"})
-    parts = [best.assign(family="best"), every.assign(family="all")]
-    return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-
-
-def significance(pairs: pd.DataFrame, frames: Frames, scores: Sequence[str]) -> list[str]:
-    """Return a line for each suite, scenario and score: which strategies are significantly worse.
-
-    ``pairs`` are the comparisons with the best; see ``summary_and_pairs``.
-    """
-    lines = []
-    chosen = pairs[pairs["column"].isin(scores)]
-    for (suite, scenario, column, best), part in chosen.groupby(
-        ["suite", "scenario", "column", "rival"], sort=False
-    ):
-        untested = {words: None for words in _untested(part) if words}
-        names = {v: ", ".join(best_first(frames, of["identity"])) for v, of in part.groupby("verdict")}
-        titles = {"worse": "significantly worse", "not distinguished": "not distinguished"}
-        said = [f"{title}: {names[verdict]}" for verdict, title in titles.items() if verdict in names]
-        lines.append(f"{suite} {scenario}, {column}: best {best}; {'; '.join([*said, *untested])}")
-    return lines

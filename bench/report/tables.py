@@ -19,8 +19,17 @@ from bench.report.formats import CLOSE, MISSING
 from bench.report.grid_texts import chosen_words, grid_caption, grid_header, grid_rows
 from bench.report.layout import Layout, chosen_scores
 from bench.report.origin import origin
+from bench.report.pairs import significance
 from bench.report.score_names import column_title, head, in_column, part_title, scenario_words
-from bench.report.summary import SPEED, Entry, entry, order_over_suites, rows, significance, summary_and_pairs
+from bench.report.summary import (
+    SPEED,
+    Entry,
+    entry,
+    numbers_in_tables,
+    order_over_suites,
+    rows,
+    summary_and_pairs,
+)
 from bench.report.text_tables import line, plain, print_table
 from bench.report.tuned_rows import NOT_TUNED, TUNING_CAPTION, TUNING_HEADER, not_tuned, tuning_rows
 from bench.results import Frames, Grid
@@ -57,10 +66,22 @@ class Tables:
     """Lines for the terminal on significant differences, with ``layout.marks``."""
 
 
-def tables(frames: Frames, names: Sequence[str] | None = None, layout: Layout | None = None) -> Tables:
-    """Return the tables of a run, strategies as rows; raises UserError for an unknown score."""
+def tables(
+    frames: Frames,
+    names: Sequence[str] | None = None,
+    layout: Layout | None = None,
+    every: tuple[pd.DataFrame, pd.DataFrame] | None = None,
+) -> Tables:
+    """Return the tables of a run, strategies as rows; raises UserError for an unknown score.
+
+    ``every`` has the numbers of all scores, if they are known; see ``every_number``.
+    """
     layout = layout or Layout()
-    (numbers, pairs), scores = summary_and_pairs(frames, names, layout), chosen_scores(names, layout)
+    scores = chosen_scores(names, layout)
+    if every is None:
+        numbers, pairs = summary_and_pairs(frames, names, layout)
+    else:
+        numbers, pairs = numbers_in_tables(every, scores, layout)
     shown: list[TextTable] = []
     if len(numbers):
         shown = _wide(frames, numbers, scores, layout) if layout.wide else by_part(frames, numbers, layout)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -11,9 +12,17 @@ from bench.report.csv_text import csv_text
 from bench.report.grid_texts import grid_settings
 from bench.report.history_table import write_history
 from bench.report.latex import latex
-from bench.report.layout import FORMATS, TWO_COLUMNS, Layout, chosen_scores, default_formats
+from bench.report.layout import (
+    FORMATS,
+    TWO_COLUMNS,
+    Layout,
+    all_scores,
+    chosen_scores,
+    default_formats,
+)
+from bench.report.pairs import both_families, every_comparison, scores_of_pairs
 from bench.report.parts import part_names
-from bench.report.summary import pairs_of_report
+from bench.report.summary import every_number
 from bench.report.tables import in_markdown, print_tables, tables
 from bench.report.tuned_rows import budget_data
 from bench.results import Frames, Line
@@ -46,13 +55,14 @@ def make_report(
     from bench.report.figures import begin_figures
     from bench.report.page import make_page
 
-    layout = layout or Layout(marks=True, origin=True)
+    layout = replace(layout or Layout(origin=True), marks=True)
     shown = chosen_scores(scores, layout)
     n_parts = len(part_names(frames))
     kinds = formats or default_formats(n_parts)
     with _writing_into(folder):
         figures = begin_figures(frames, folder / "figures", width, kinds)
-    made = tables(frames, scores, layout)
+    numbers, best = every_number(frames, all_scores(chosen_scores(scores)), layout)
+    made = tables(frames, scores, layout, (numbers, best))
     if console is not None:
         print_tables(made, console)
         if not formats and kinds != FORMATS:
@@ -65,7 +75,8 @@ def make_report(
         (folder / "table.csv").write_text(
             csv_text(made.numbers.drop(columns="untested", errors="ignore")), encoding="utf-8"
         )
-        pairs = pairs_of_report(frames, made.pairs, shown)
+        every = every_comparison(frames, scores_of_pairs(frames.scores["identity"].nunique(), shown))
+        pairs = both_families(made.pairs, every)
         parts = {"pairs": pairs, "across": ranked.numbers, "left_out": frames.left_out}
         parts |= {"grid": grid_settings(frames.grids), "tuning": budget_data(frames)}
         for name, frame in parts.items():
@@ -74,7 +85,17 @@ def make_report(
         if history:
             write_history(history, folder)
         with (folder / "index.html").open("w", encoding="utf-8") as file:
-            file.writelines(make_page(frames, scores, date, layout=layout, figures=figures, history=history))
+            page = make_page(
+                frames,
+                scores,
+                date,
+                layout=layout,
+                figures=figures,
+                history=history,
+                numbers=numbers,
+                compared=every,
+            )
+            file.writelines(page)
     return folder
 
 

@@ -230,15 +230,34 @@ def against(table: pd.DataFrame, best: str, *, higher_is_better: bool = True) ->
     return _judged(out, higher_is_better)
 
 
-def every_pair(table: pd.DataFrame, *, higher_is_better: bool = True) -> pd.DataFrame:
-    """Compare every two strategies of a table (seeds as rows, strategies as columns).
+def every_pair(
+    table: pd.DataFrame, *, higher_is_better: bool = True, known: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Compare every two strategies of a table.
+
+    Args:
+        table: Seeds as rows, strategies as columns.
+        higher_is_better: Whether a higher score is better.
+        known: Rows of an earlier result for some of the strategies, which are not computed again; only
+            ``p_holm`` and ``verdict`` are.
 
     Returns:
         A row per pair: ``a``, ``b`` and the columns of ``against`` for a - b; ``p_holm`` is over all pairs.
     """
     names = [(str(a), str(b)) for a, b in combinations(table.columns, 2)]
-    out = _judged(compare_pairs(table, names), higher_is_better)
-    return pd.concat([pd.DataFrame(names, columns=["a", "b"]), out], axis=1)
+    pairs = pd.DataFrame(names, columns=["a", "b"])
+    out = compare_pairs(table, names) if known is None else _completed(known, pairs, table)
+    return pd.concat([pairs, _judged(out, higher_is_better)], axis=1)
+
+
+def _completed(known: pd.DataFrame, pairs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of ``compare_pairs`` for pairs, of which some are known in either order."""
+    signs = {name: 0 - known[name] for name in ("mean", "d_z")}
+    turned = known.rename(columns={"a": "b", "b": "a"}).assign(**signs)
+    out = pairs.merge(pd.concat([known, turned]), how="left", on=["a", "b"])[[*Paired.__annotations__]]
+    new = out["n"].isna()
+    out[new] = compare_pairs(table, [*pairs[new].itertuples(index=False, name=None)]).to_numpy()
+    return out.astype({"n": int})
 
 
 def _judged(out: pd.DataFrame, higher_is_better: bool) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from bench.report.figures.stream import stream_data
 from bench.report.formats import MISSING
 from bench.report.layout import Layout
 from bench.report.page.section import _matrices, section
+from bench.report.pairs import every_comparison
 from bench.report.parts import parts
 from bench.report.summary import summary
 from bench.report.tables import markdown
@@ -187,7 +188,8 @@ def test_reports_say_what_is_not_defined(tmp_path: Path) -> None:
     )
     assert "forgetting, bwt, fwt, aia, learning_acc not defined: digits class er[eval=last], 2 seeds" in text
     ((_, _, part),) = parts(frames)
-    page = section(("digits", "class"), part, frames, summary(frames), ("acc", "bwt"), Layout())
+    numbers, compared = summary(frames), every_comparison(frames, ["acc"])
+    page = section(("digits", "class"), part, frames, numbers, ("acc", "bwt"), Layout(), compared)
     assert "bwt not defined: digits class er[eval=every=2], 2 seeds" in page["caption"]
     assert next(row["matrix"][1] for row in page["rows"] if "diag" in row["identity"])[1:] == [MISSING] * 4
     of = {name: part["tasks"].tolist() for name, part in stream_data(part).groupby("identity")}

@@ -3,11 +3,13 @@
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from html import unescape
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from bench.plan import CellSpec
-from bench.report import Layout, print_tables, tables
+from bench.report import Layout, make_report, print_tables, summary, tables
 from bench.report.across_suites import across
 from bench.report.documents import renewed
 from bench.report.families import bounds
@@ -27,6 +29,7 @@ from bench.report.page.section import inline
 from bench.report.parts import by_scenario, parts
 from bench.report.tables import in_markdown
 from bench.results import Frames, choose, load
+from bench.stats import paired
 from lethe.testing import frames_of, made_cell, made_up, not_done, write_run
 
 Cells = dict[tuple[str, str, str], tuple[str, str]]
@@ -237,6 +240,22 @@ def test_every_form_has_the_same_numbers_and_marks(run: str, tmp_path: Path) -> 
     assert not {mark for name, mark in marks if name in BOUNDS} - {""}
     if run in ("two suites", "unequal seeds", "BLEU", "online"):
         assert {mark for _, mark in marks} == {"", "best", "close"}
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_report_computes_numbers_and_comparisons_once(tmp_path: Path) -> None:
+    """The tables, pairs.csv and the page share them; the page alone compares the two bounds."""
+    frames = frames_of(records(suites=("toy",), scenarios=("class",)))
+    with (
+        patch.object(summary, "describe", wraps=summary.describe) as described,
+        patch.object(paired, "compare_pairs", wraps=paired.compare_pairs) as compared,
+    ):
+        make_report(frames, tmp_path)
+    described.assert_called_once()
+    n_pairs = Counter(len(call.args[1]) for call in compared.call_args_list)
+    assert n_pairs.pop(4) >= 6  # each competitor with the best
+    # Six scores of five competitors; beside them both bounds in acc, and cumulative alone in the others.
+    assert n_pairs == {10: 6, 11: 1, 5: 5}
 
 
 def order(cells: Iterable[tuple[str, str, str]], title: str) -> list[str]:

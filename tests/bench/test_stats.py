@@ -3,6 +3,7 @@
 import itertools
 import math
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from bench.stats import (
     complete,
     critical_difference,
     describe,
+    every_pair,
     expected_best,
     fewest,
     half_width,
@@ -243,6 +245,16 @@ def test_verdicts_are_against_the_best_strategy() -> None:
     assert holms == pytest.approx([2 * 2 / 2**10, math.nan], nan_ok=True)  # a family of two tests
     assert found.loc["few", "n"] == 5
     assert against(table, "best", higher_is_better=False)["verdict"]["far"] == "better"
+
+
+def test_known_comparisons_are_not_computed_again() -> None:
+    """They are turned where the order is the other one; Holm's family is the new one."""
+    table = pd.DataFrame(np.random.default_rng(1).normal(0.5, 0.1, (40, 4)), columns=[*"abcd"])
+    table.loc[33:, "b"] = math.nan
+    expected, known = every_pair(table), every_pair(table[[*"cab"]])
+    with patch.object(paired, "compare_pairs", wraps=paired.compare_pairs) as compare_new:
+        pd.testing.assert_frame_equal(every_pair(table, known=known), expected, check_exact=True)
+    assert compare_new.call_args.args[1] == [("a", "d"), ("b", "d"), ("c", "d")]
 
 
 def test_a_family_too_large_for_its_seeds_gets_no_verdict() -> None:

@@ -18,13 +18,15 @@ from bench.report.captions import remarks
 from bench.report.figures import Drawn, begin_figures
 from bench.report.formats import CLOSE
 from bench.report.latex import comments
-from bench.report.layout import DEFAULT, Layout
+from bench.report.layout import Layout, all_scores, chosen_scores
 from bench.report.origin import origin, revision
+from bench.report.page.comparisons import COMPARED
 from bench.report.page.history_section import history_section
-from bench.report.page.section import all_columns, figures_of, section
+from bench.report.page.section import figures_of, section
+from bench.report.pairs import every_comparison, scores_of_pairs
 from bench.report.parts import part_names, parts
 from bench.report.score_names import part_title
-from bench.report.summary import summary
+from bench.report.summary import every_number
 from bench.results import Frames, Line
 
 _FOLDER = Path(__file__).parent
@@ -38,10 +40,12 @@ def make_page(
     layout: Layout | None = None,
     figures: Iterable[tuple[str, Sequence[Drawn]]] | None = None,
     history: Sequence[Line] = (),
+    numbers: pd.DataFrame | None = None,
+    compared: pd.DataFrame | None = None,
 ) -> Iterator[str]:
     """Yield the page of one or several runs as HTML; the same frames and date give the same text.
 
-    A suite and scenario are computed when they are reached, and not stored.
+    The section of a suite and scenario is made when it is reached, and not stored.
 
     Args:
         frames: The runs.
@@ -51,17 +55,24 @@ def make_page(
         layout: Only its spread and, for LaTeX, its families and columns are used; marks are always shown.
         figures: Those of ``begin_figures``, drawn here where they are not given.
         history: Scores over revisions, for a section of their own.
+        numbers: The ``summary`` with all scores and marks, computed here where it is not given.
+        compared: Those of ``every_comparison``, computed here where they are not given.
     """
-    shown, layout = tuple(scores or DEFAULT), layout or Layout()
+    shown, layout = chosen_scores(scores), layout or Layout()
     layout = Layout(layout.spread, layout.by_family, marks=True, columns=layout.columns)
     begun = iter(begin_figures(frames) if figures is None else figures)
+    if numbers is None:
+        numbers, _ = every_number(frames, all_scores(shown), layout)
+    if compared is None:
+        n_strategies = frames.scores["identity"].nunique()
+        compared = every_comparison(frames, scores_of_pairs(n_strategies, COMPARED))
     notes = comments(remarks(frames, shown, Layout(origin=True)), origin(frames))
 
     def tables() -> Iterator[dict[str, Any]]:
         for suite, scenario, part in parts(frames):
             whole = replace(frames.only(_in(suite, scenario, frames.cells)), grids=part.grids)
-            numbers = summary(whole, all_columns(shown), layout)
-            table = section((suite, scenario), part, whole, numbers, shown, layout)
+            own, pairs = (_in(suite, scenario, of) for of in (numbers, compared))
+            table = section((suite, scenario), part, whole, own, shown, layout, pairs)
             _, drawn = next(begun, ("", ()))
             table["figures"] = list(figures_of(suite, scenario, frames.score_of(suite), drawn))
             table["data"] = htmlsafe_json_dumps(_for_script(table), sort_keys=True)
@@ -90,7 +101,8 @@ def make_page(
 
 
 def _in(suite: str, scenario: str, rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[(rows["suite"] == suite) & (rows["scenario"] == scenario)]
+    """Return the rows of a suite and scenario; a frame without rows may have no columns."""
+    return rows[(rows["suite"] == suite) & (rows["scenario"] == scenario)] if len(rows) else rows
 
 
 def _planned(frames: Frames) -> int:

@@ -4,8 +4,10 @@ import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+import pandas as pd
+
 from bench.report.formats import p_value, points
-from bench.report.summary import MANY
+from bench.report.pairs import scores_of_pairs
 from bench.results import Frames
 from bench.stats import every_pair, too_few
 
@@ -14,14 +16,19 @@ COMPARED = ("acc", "forgetting", "aia", "learning_acc", "bwt", "fwt")
 Comparisons = dict[str, dict[str, dict[str, Any]]]
 
 
-def comparisons(part: Frames, identities: Sequence[str]) -> Comparisons:
-    """Return, for each score, the paired comparison of every two strategies, by their places in the table."""
+def comparisons(part: Frames, identities: Sequence[str], known: pd.DataFrame) -> Comparisons:
+    """Return, for each score, the paired comparison of every two strategies, by their places in the table.
+
+    ``known`` are those of ``every_comparison``, which leaves out bounds; here bounds are compared, too.
+    """
     found: Comparisons = {}
-    for score in COMPARED if len(identities) <= MANY else COMPARED[:1]:
+    for score in scores_of_pairs(len(identities), COMPARED):
         values = part.scores[part.scores["score"] == score]
         table = values.pivot(index="seed", columns="identity", values="value").dropna(axis=1, how="all")
         place = {name: i for i, name in enumerate(identities)}
-        tests = every_pair(table[[name for name in identities if name in table]])
+        had = known[known["column"] == score]
+        shown = table[[name for name in identities if name in table]]
+        tests = every_pair(shown, known=had if len(had) else None)
         tests = tests[tests["n"] > 0]
         family = int(tests["p_holm"].notna().sum()) or len(tests)
         rows = tests.to_dict("records")

@@ -19,7 +19,7 @@ from bench.report.formats import MISSING, points
 from bench.report.grid_texts import chosen_words, grid_caption, grid_header, grid_remarks, grid_rows
 from bench.report.idle_rows import idle_rows
 from bench.report.latex import in_latex
-from bench.report.layout import Layout
+from bench.report.layout import Layout, all_scores
 from bench.report.page.comparisons import comparisons
 from bench.report.parts import stem
 from bench.report.score_names import axis, called, column_help, column_title, head, in_words, part_title, top
@@ -27,7 +27,6 @@ from bench.report.summary import SPEED, Entry, higher_is_better, rows
 from bench.report.tables import by_part
 from bench.report.tuned_rows import remarks_on_tuning
 from bench.results import Frames, Grid
-from bench.stats import SCORES
 from suites.base import Score
 
 _DIGITS = re.compile(r"\d+\.\d{3,}")
@@ -42,6 +41,7 @@ def section(
     numbers: pd.DataFrame,
     shown: Sequence[str],
     layout: Layout,
+    compared: pd.DataFrame,
 ) -> dict[str, Any]:
     """Return the content of one suite and scenario on the page, without its figures.
 
@@ -52,6 +52,7 @@ def section(
         numbers: Their ``summary``; empty if no setting of any grid is chosen.
         shown: The scores whose columns are visible at first.
         layout: How numbers are shown.
+        compared: Its comparisons from ``every_comparison``; others are computed here.
     """
     suite, scenario = place
     score = whole.score_of(suite)
@@ -62,7 +63,7 @@ def section(
     means, curves = _matrices(part.matrix), _streams(part)
     highest = [mean.max(axis=None) for mean in means.values()] + [c["mean"].max() for c in curves.values()]
     end = top(score, max(highest, default=0.0))
-    pairs = comparisons(part, list(found))
+    pairs = comparisons(part, list(found), compared)
     given = numbers[numbers["column"].isin([c["key"] for c in columns])] if len(numbers) else numbers
     lines = [*grid_remarks(part), *left_out(whole), *hidden(whole), *remarks_on_tuning(whole)]
     lines += [*undefined(whole, shown), *idle_rows(part), *stale(whole)]
@@ -115,7 +116,7 @@ def _grid(grid: Grid, part: Frames) -> dict[str, Any]:
 
 def _columns(there: Container[str], shown: Sequence[str], score: Score | None) -> list[dict[str, Any]]:
     """Return the scores that some strategy has, the chosen ones first, then the speeds."""
-    names = [name for name in all_columns(shown) if name in there or name == shown[0]]
+    names = [name for name in all_scores(shown) if name in there or name == shown[0]]
     return [
         {
             "key": name,
@@ -126,11 +127,6 @@ def _columns(there: Container[str], shown: Sequence[str], score: Score | None) -
         }
         for name in [*names, *SPEED]
     ]
-
-
-def all_columns(shown: Sequence[str]) -> list[str]:
-    """Return every score, the chosen ones first; the reader of the page can show others."""
-    return [*shown, *(name for name in SCORES if name not in shown)]
 
 
 def _cell(entry: Entry) -> dict[str, Any]:
