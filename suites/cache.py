@@ -6,12 +6,13 @@ renamed to ``NAME.damaged`` and made again.
 
 import os
 import sys
-import tempfile
 import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
+
+from suites.whole_files import new_file
 
 _END = b"\nlethe-crc32 %08x\n"
 LENGTH_OF_END = len(_END % 0)
@@ -26,24 +27,17 @@ def cache_folder() -> Path:
 
 
 def write_cached(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a cache file with its checksum atomically: to a temporary file, flushed, then renamed.
+    """Write a cache file with its checksum atomically; see ``new_file``.
 
     Errors are ignored: Lethe works without a cache.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "w+b") as file:
-                write(file)
-                file.seek(0)
-                file.write(_END % file_crc32(file))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with new_file(path, "w+b", permissions=0o600) as stream:
+            file = cast(BinaryIO, stream)
+            write(file)
+            file.seek(0)
+            file.write(_END % file_crc32(file))
     except OSError:
         return
 

@@ -100,7 +100,7 @@ def stages(folder: Path, *size: int, on: str = "") -> Iterator[tuple[str, Callab
                 done = carry_out_plan(plans[0], folder, options, "lethe run many.toml")
             assert set(done.counts) == {"done"}, done
 
-        yield "resolve", lambda: plans.append(resolve_for(requests_of(*size), RunFolder(folder), options))
+        yield "resolve", lambda: plans.append(resolve_for(requests_of(*size), folder, options))
         yield "submit", submit
     else:
         yield "write", lambda: write_many(folder, *size)

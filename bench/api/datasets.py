@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.plan import Value
-from bench.store import new_file
 from suites.declared import declared, suite_named
 from suites.errors import UserError, some
 from suites.own.columns import used_columns
 from suites.own.declaration import FRAME
 from suites.own.read import frame_file
+from suites.whole_files import new_file
 
 if TYPE_CHECKING:
     import datasets

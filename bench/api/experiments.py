@@ -125,7 +125,6 @@ def run(
         carry_out_plan,
         resolve_for,
     )
-    from bench.store import RunFolder, RunReader
     from bench.trackers import check_trackers, tracking
 
     suite = suite_or_dataset(suite, dataset, columns)
@@ -148,14 +147,14 @@ def run(
     options.check()
     trackers = check_trackers(track, None if out is None else Path(out))
     if dry_run:
-        there = RunReader(Path(out)) if out is not None and Path(out).exists() else None
-        frames = load(there.folder) if there else Frames.of(results.tidy([]))
-        frames.plan = resolve_for(request.alternatives, there, options, download=False)
+        frames = load(out) if out is not None and Path(out).exists() else Frames.of(results.tidy([]))
+        folder = None if out is None else Path(out)
+        frames.plan = resolve_for(request.alternatives, folder, options, download=False)
         return frames
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
         folder = Path(out) if out is not None else Path(scratch) / "run"
         remarks = notes_of(suite)  # it downloads the data set, on which the scenarios depend
-        plan = resolve_for(request.alternatives, RunFolder(folder), options)
+        plan = resolve_for(request.alternatives, folder, options)
         for words in [*plan.remarks, *remarks]:
             warnings.warn(words, stacklevel=2)
         command = f"bench.run({suite!r}, {list(request.strategies)!r})"

@@ -122,13 +122,9 @@ def print_plan(
 ) -> None:
     """Print the plan of a dry run."""
     from bench.runner import resolve_for
-    from bench.store import RunReader
 
-    run = None if out is None else RunReader(out)
-    plan = resolve_for(requests, run, options, download=False)
+    plan = resolve_for(requests, out, options, download=False)
     print(plan.to_json() if as_json else plan)
-    for words in run.unreadable if run else ():
-        print(words, file=sys.stderr)
 
 
 def show_run(outcome: "Outcome", out: Path, as_json: bool) -> None:

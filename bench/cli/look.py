@@ -1,9 +1,10 @@
 """The commands ``list``, ``show`` and ``status``."""
 
+from collections import Counter
 from inspect import cleandoc
 from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,10 +14,6 @@ from bench.cli.output import print_json
 from suites import errors
 from suites.bracketed import name_of
 from suites.description import Description, Option
-
-if TYPE_CHECKING:
-    from bench.plan import Change
-    from bench.store import RunReader
 
 
 @app.command("list", epilog="Example: lethe list strategies --json")
@@ -113,23 +110,16 @@ def status(
 
     The data of a suite in a file of yours is only compared with --trust, as the file must be imported.
     """
-    from bench.store import running, staleness_of
+    from bench.store import cell_states
 
     run_, cells = opened(folder)
-    staleness = staleness_of(run_, _data_of_users)
     with importing(trust):
-        found = run_.each(lambda record: (record["status"], _why(record), staleness.of_record(record)))
-    claimed = {key: by for key, by in running(run_.folder).items() if key in cells}
-    counts: dict[str, int] = {}
-    for key in cells | found.keys():
-        state = "running" if key in claimed else found[key][0] if key in found else "missing"
-        counts[state] = counts.get(state, 0) + 1
-    n_stale = sum(change is not None for _, _, change in found.values())
+        states = cell_states(run_, _data_of_users, debugging())
+    counts = Counter(of.status for of in states.values())
+    n_stale = sum(of.is_stale for of in states.values())
     if as_json:
-        states = {key: _state(run_, key, found.get(key), claimed.get(key)) for key in cells}
-        rows = [
-            {"key": k, "cell": cells[k], "state": state, "why": why} for k, (state, why) in states.items()
-        ]
+        planned = {key: states[key] for key in cells}
+        rows = [{"key": k, "cell": cells[k], "state": of.shown, "why": of.why} for k, of in planned.items()]
         print_json({"run": folder, "counts": counts, "stale": n_stale, "cells": rows})
         end_with(run_.unreadable)
         return
@@ -137,30 +127,12 @@ def status(
     print(f"{folder}: {', '.join(words)}{f'; {n_stale} are stale' if n_stale else ''}")
     alike: dict[tuple[str, str], list[str]] = {}
     for key, title in cells.items():
-        alike.setdefault(_state(run_, key, found.get(key), claimed.get(key)), []).append(title)
+        alike.setdefault((states[key].shown, states[key].why), []).append(title)
     for (state, why), titles in alike.items():
         if state != "done" or why:
             others = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
             print(errors.one_line(f"{state:<9} {titles[0]}{others}{why and f': {why}'}"))
     end_with(run_.unreadable)
-
-
-def _state(
-    run_: "RunReader", key: str, found: "tuple[str, str, Change | None] | None", claimed_by: str | None
-) -> tuple[str, str]:
-    """Return the state of a cell, and why it has it; cells with the same answer are shown in one line."""
-    if claimed_by is not None or found is None:
-        under_way = run_.checkpoint_header(key)
-        tasks = f"{under_way.tasks_done} tasks are done" if under_way else ""
-        if claimed_by is not None:
-            return "running", ", ".join(filter(None, [f"by {claimed_by}", tasks]))
-        return "missing", tasks
-    state, why, change = found
-    if change is not None:
-        why, _, trace = why.partition("\n")
-        why = "; ".join(filter(None, [why, f"stale, {change.reason}" if why else change.reason]))
-        why += trace and f"\n{trace}"
-    return "stale" if state == "done" and change is not None else state, why
 
 
 def _data_of_users(suite: str) -> str | None:
@@ -173,13 +145,3 @@ def _data_of_users(suite: str) -> str | None:
         return suites.get(suite).load().fingerprint
     except errors.UserError:
         return None
-
-
-def _why(record: Any) -> str:
-    """Return why a cell has no numbers, empty if it has."""
-    from bench.schema import failure_in_words
-
-    if record["error"] is None:
-        return record["reason"] or ""
-    trace = record["error"]["traceback"].rstrip() if debugging() else ""
-    return failure_in_words(record["error"]) + (trace and f"\n{trace}")

@@ -188,17 +188,16 @@ def power(
     """
     from rich.console import Console
 
-    from bench.report import compared, left_out, power_caption, print_power
+    from bench.report import left_out, needed_seeds, print_power
     from bench.results import as_shown, load
-    from bench.stats import needs
 
     opened(folder)
     frames = as_shown(load(folder))
-    found = needs(compared(frames, a, b), a, b, score, difference, comparisons)
+    found = needed_seeds(frames, a, b, score, difference, comparisons)
     if as_json:
         print_json([asdict(need) for need in found])
     else:
-        print_power(found, power_caption(found, a, b, score, difference), Console())
+        print_power(found, a, b, score, difference, Console())
     for words in left_out(frames):
         print(words, file=sys.stderr)
     end_with(frames.unreadable)

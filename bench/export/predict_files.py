@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.store import new_file
 from suites.errors import UserError
 from suites.paths import check_is_file
 from suites.spreadsheets import safe_cell
+from suites.whole_files import new_file
 
 if TYPE_CHECKING:
     import numpy as np

@@ -35,6 +35,7 @@ _CHANGE_NO_NUMBER = {
     "strategies.presets", "strategies.sums",
     "suites.aliases", "suites.cache", "suites.declared", "suites.description", "suites.errors",
     "suites.own.declaration", "suites.paths", "suites.registry", "suites.syntax", "suites.tracebacks",
+    "suites.whole_files",
 }  # fmt: skip
 """What makes and names cells, hands them out, keeps time, writes and reads records, and words messages. A
 record holds the cell itself; these decide no number in it."""

@@ -15,7 +15,7 @@ from bench.report.layout import Layout, Spread, chosen_formats, chosen_width
 from bench.report.live_server import HOST, page_server
 from bench.report.pairs import every_comparison
 from bench.report.plot import draw_data, plot
-from bench.report.power_table import caption as power_caption, compared, print_power
+from bench.report.power_table import needed_seeds, print_power
 from bench.report.published_numbers import print_published
 from bench.report.summary import summary_table
 from bench.report.tables import in_html, print_tables, tables
@@ -24,10 +24,9 @@ from bench.report.write_report import make_report
 
 __all__ = [
     "HISTORY_HEADER", "HOST", "Layout", "Spread", "chosen_formats", "chosen_width", "citations",
-    "class_tables", "compared", "comparison_badge", "comparison_junit", "comparison_markdown",
-    "draw_data", "every_comparison", "grid_settings", "history_rows", "history_steps", "in_html", "left_out",
-    "make_report",
-    "page_server", "plot", "power_caption", "print_classes", "print_comparison", "print_power",
+    "class_tables", "comparison_badge", "comparison_junit", "comparison_markdown", "draw_data",
+    "every_comparison", "grid_settings", "history_rows", "history_steps", "in_html", "left_out",
+    "make_report", "needed_seeds", "page_server", "plot", "print_classes", "print_comparison", "print_power",
     "print_published", "print_rows", "print_tables", "summary_table", "tables", "write_classes",
     "write_history",
 ]  # fmt: skip

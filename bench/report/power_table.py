@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import pandas as pd
 from rich.console import Console
 
 from bench.report.families import bounds
 from bench.report.formats import points
 from bench.report.text_tables import print_rows
 from bench.results import Frames
-from bench.stats import Need, too_few
+from bench.stats import Need, needs, too_few
 
 HEADER = (
     "suite", "scenario", "common seeds", "difference", "sd", "comparisons", "seeds needed", "at most",
@@ -38,12 +37,20 @@ def caption(found: Sequence[Need], a: str, b: str, score: str, difference: float
     )
 
 
-def print_power(found: Sequence[Need], says: str, console: Console) -> None:
+def print_power(
+    found: Sequence[Need], a: str, b: str, score: str, difference: float, console: Console
+) -> None:
     """Print the table to a terminal, with its caption."""
-    print_rows(HEADER, rows(found), console, says)
+    print_rows(HEADER, rows(found), console, caption(found, a, b, score, difference))
 
 
-def compared(frames: Frames, *names: str) -> pd.DataFrame:
-    """Return the scores of the strategies that a report compares, and of those named."""
-    left_out = bounds(frames) - {*names}
-    return frames.scores[~frames.scores["identity"].isin(left_out)]
+def needed_seeds(
+    frames: Frames, a: str, b: str, score: str, difference: float, comparisons: int | None = None
+) -> list[Need]:
+    """Return how many seeds show a difference by the test of a report, which leaves out other bounds.
+
+    See ``bench.stats.needs``.
+    """
+    left_out = bounds(frames) - {a, b}
+    scores = frames.scores[~frames.scores["identity"].isin(left_out)]
+    return needs(scores, a, b, score, difference, comparisons)

@@ -37,7 +37,7 @@ def carry_out(requests: Sequence[Request], folder: Path, options: Options, comma
         UserError: The requests are impossible; nothing has been written.
     """
     options.check()
-    plan = resolve_for(requests, RunFolder(folder), options)
+    plan = resolve_for(requests, folder, options)
     return (run_in_shares if options.in_jobs else carry_out_plan)(plan, folder, options, command)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import suites
@@ -30,13 +31,14 @@ from suites.sources import without_hub
 
 
 def resolve_for(
-    requests: Sequence[Request], run: RunReader | None, options: Options, *, download: bool = True
+    requests: Sequence[Request], folder: Path | None, options: Options, *, download: bool = True
 ) -> ResolvedPlan:
     """Resolve requests against the contents of a run's folder; None means an empty folder.
 
-    Without ``download``, for a dry run, decisions that need data that is not on this machine are left open,
-    and the plan says how long it will take.
+    Without ``download``, for a dry run, the folder is only read, decisions that need data that is not on this
+    machine are left open, and the plan says how long it will take.
     """
+    run = None if folder is None else RunFolder(folder) if download else RunReader(folder)
     if isinstance(run, RunFolder) and (words := run.repair_manifest()):
         to_stderr(words)
     present, stored = Present() if run is None else _present(run), StoredWhenFull()
@@ -69,7 +71,11 @@ def resolve_for(
         plan = completed(attempt() if missing else plan)
     with without_hub():
         _check_streams(plan)
-    return plan if download else replace(plan, expected=_expected(plan, run, options))
+    if download:
+        return plan
+    for words in run.unreadable if run else ():
+        to_stderr(words)
+    return replace(plan, expected=_expected(plan, run, options))
 
 
 def completed(plan: ResolvedPlan) -> ResolvedPlan:

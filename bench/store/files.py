@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -10,17 +9,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from bench.schema import Fields, Unreadable, checked_json, checksum
 from suites.cache import file_crc32
 from suites.errors import UserError
+from suites.whole_files import new_file, sync_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-PART = ".part"
-"""Suffix of temporary files; their names are random, so that no two processes or hosts share one."""
 
 
 @contextmanager
@@ -30,24 +27,6 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror}") from None
-
-
-@contextmanager
-def new_file(path: Path, mode: str = "w", permissions: int = 0o644, **how: Any) -> Iterator[IO[Any]]:
-    """Open a file for atomic writing: a temporary file beside it, flushed, then renamed."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=PART)
-    try:
-        coded = {} if "b" in mode else {"encoding": "utf-8"}
-        with os.fdopen(handle, mode, **coded | how) as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, permissions)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 @contextmanager
@@ -138,15 +117,3 @@ def make_folder(folder: Path) -> None:
     with suppress(FileExistsError):
         folder.mkdir()
         sync_folder(folder.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to disk: without it, a file that was renamed may lose its name."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:  # some file systems cannot, and need not
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(handle)

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import IO, cast
 
 from bench.schema import Fields, checked_json
-from bench.store.files import make_folder, sync_folder
+from bench.store.files import make_folder
 from suites.errors import UserError
 from suites.paths import check_is_file, read_file
+from suites.whole_files import sync_folder
 
 SUFFIX = ".jsonl"
 PACK_SUFFIX = ".lethe.gz"

@@ -9,10 +9,11 @@ import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.store.files import new_file, new_folder, write_checked
+from bench.store.files import new_folder, write_checked
 from bench.store.lines import PACK_SUFFIX, SUFFIX, as_line
 from bench.store.run_reader import RunReader
 from suites.errors import UserError
+from suites.whole_files import new_file
 
 REFERENCE = Path("results") / "reference"
 """Where a checkout has its committed runs, packed."""

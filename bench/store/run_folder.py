@@ -34,12 +34,13 @@ from bench.schema import (
     is_intact,
 )
 from bench.store.environment import Maker, moment, now, where
-from bench.store.files import PART, make_folder, read_tensors, write_at, write_checked, write_tensors, writing
+from bench.store.files import make_folder, read_tensors, write_at, write_checked, write_tensors, writing
 from bench.store.lines import HEAD, SUFFIX, append, as_line
 from bench.store.run_reader import RunReader
 from suites.announce import to_stderr
 from suites.errors import UserError
 from suites.paths import read_file
+from suites.whole_files import PART
 
 if TYPE_CHECKING:
     from torch import Tensor

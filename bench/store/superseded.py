@@ -14,9 +14,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bench.schema import Fields, differing_fields
-from bench.store.files import new_file, writing
+from bench.store.files import writing
 from bench.store.lines import HEAD, SUFFIX, as_line, lines
 from bench.store.run_reader import RunReader
+from suites.whole_files import new_file
 
 if TYPE_CHECKING:
     from pathlib import Path

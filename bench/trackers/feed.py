@@ -10,9 +10,8 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from bench.results import outcomes
-from bench.schema import Fields
 from bench.trackers.sinks import TRACKERS
-from bench.trackers.tracked_cell import tracked_cell
+from bench.trackers.tracked_cell import Record, tracked_cell
 from suites.announce import to_stderr
 from suites.errors import UserError, one_line, unknown
 from suites.tracebacks import kind_and_message
@@ -54,7 +53,7 @@ def check_trackers(words: str | Iterable[str], out: Path | None) -> dict[str, st
 @contextmanager
 def tracking(
     places: dict[str, str], warn: Callable[[str], None] | None = None
-) -> Iterator[Callable[[Fields], None] | None]:
+) -> Iterator[Callable[[Record], None] | None]:
     """Yield a function that sends a record to trackers; None without any. At the end, wait for them.
 
     Nothing that a tracker does is an error of the run: it is one line, and the tracker gets no more cells.
@@ -69,7 +68,7 @@ def tracking(
         return
     feeds = [_Feed(kind, place, warn or to_stderr) for kind, place in places.items()]
 
-    def send(record: Fields) -> None:
+    def send(record: Record) -> None:
         for feed in feeds:
             feed.put(record)
 
@@ -89,14 +88,14 @@ class _Feed:
 
     def __init__(self, kind: str, place: str, warn: Callable[[str], None]) -> None:
         self._kind, self._place, self._warn = kind, place, warn
-        self._waiting: SimpleQueue[Fields | None] = SimpleQueue()
+        self._waiting: SimpleQueue[Record | None] = SimpleQueue()
         self._n_put = self._n_written = 0
         self._failed = False
         # A daemon: a tracker that hangs must not keep the process.
         self._thread = threading.Thread(target=self._run, name=f"lethe-{kind}", daemon=True)
         self._thread.start()
 
-    def put(self, record: Fields) -> None:
+    def put(self, record: Record) -> None:
         """Send the record of a cell."""
         if not self._failed:
             self._n_put += 1

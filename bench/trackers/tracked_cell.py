@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from bench.results import SPLITS, Outcome, scores_of
-from bench.schema import Fields
 
 MOST_TASKS = 100
 """Longer streams have no series of their own for each task: they would be a million points."""
 
+Record = dict[str, Any]
+"""A cell's record."""
 Row = dict[str, float]
 """Numbers by name."""
 
@@ -47,7 +48,7 @@ class TrackedCell:
         return f"{self.identity} seed {self.seed}"
 
 
-def tracked_cell(record: Fields, outcome: Outcome) -> TrackedCell:
+def tracked_cell(record: Record, outcome: Outcome) -> TrackedCell:
     """Return what is sent of a record; ``outcome`` is its compact form."""
     spec = record["spec"]
     made, data = record.get("made_by") or {}, record.get("data") or {}

@@ -304,7 +304,7 @@ class Study:
     def first_plan(self, options: Options) -> ResolvedPlan:
         """Return the plan of the trials that do not depend on results, for a dry run; raises as ``tune``."""
         self.check_folder()
-        return resolve_for(self.ask(), RunReader(self.trials_folder), options, download=False)
+        return resolve_for(self.ask(), self.trials_folder, options, download=False)
 
     def tune(self, options: Options, command: str, say: Callable[[str], None]) -> list[str]:
         """Run trials until every budget is spent, and write what was chosen into the manifest.

@@ -18,7 +18,7 @@ from bench.runner import dispatch
 from bench.runner.dispatch import carry_out_plan
 from bench.runner.options import Options
 from bench.runner.planning import resolve_for
-from bench.store import RunFolder, RunReader, claims as of_store
+from bench.store import RunReader, claims as of_store
 from bench.store.claims import BEAT, STALE, Claims, check_owner, running
 from bench.train import saving
 from lethe.testing import outcome
@@ -213,11 +213,11 @@ def test_cells_of_a_killed_command_are_continued_by_the_one_that_waits(
 
 def test_a_plan_leaves_out_what_was_finished_since(tmp_path: Path) -> None:
     options = Options(**QUIET)
-    plan = resolve_for([SMALL], RunFolder(tmp_path), options)
+    plan = resolve_for([SMALL], tmp_path, options)
     ran(tmp_path, Request("toy", ("finetune",), seeds=(0, 1, 2)))
     assert carry_out_plan(plan, tmp_path, options, "test").counts == {"done": 6}
     assert set(lines_per_cell(tmp_path).values()) == {1}
-    again = resolve_for([SMALL], RunFolder(tmp_path), Options(**QUIET, force=True))
+    again = resolve_for([SMALL], tmp_path, Options(**QUIET, force=True))
     ran(tmp_path, SMALL, force=True)
     carry_out_plan(again, tmp_path, options, "test")
     assert set(lines_per_cell(tmp_path).values()) == {2}

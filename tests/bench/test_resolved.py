@@ -148,7 +148,7 @@ def test_a_dry_run_prints_exactly_what_the_run_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     request = Request("toy", ("er", "ewc"), seeds=(0, 1, 2), settings={"boundaries": "hidden"})
-    plan = resolve_for([request], RunReader(tmp_path), QUIET, download=False)
+    plan = resolve_for([request], tmp_path, QUIET, download=False)
     out = command(f"run toy -s er -s ewc --seeds 3 --set boundaries=hidden --dry-run --out {tmp_path}")[1]
     assert out.splitlines() == plan.lines()
     assert plan.lines()[-3:-1] == ["6 cells, 3 to run", "groups: 1 x 3 lanes"]

@@ -100,7 +100,7 @@ def test_force_stopped_and_repeated_goes_on(tmp_path: Path, monkeypatch: pytest.
     before = cells(tmp_path)
     stopped(monkeypatch, 4, tmp_path, request, **how)
     assert cells(tmp_path) == before
-    lines = resolve_for([request], RunReader(tmp_path), Options(**how)).lines()
+    lines = resolve_for([request], tmp_path, Options(**how)).lines()
     assert "1 of 3 cells have new records" in lines[-1]
     assert begun(monkeypatch, tmp_path, request, **how) == [(second, 1), (third, 0)]
     assert [key for key, _ in begun(monkeypatch, tmp_path, request, **how)] == [first, second, third]

@@ -17,7 +17,7 @@ from matplotlib.ft2font import FT2Font
 from rich.console import Console
 
 from bench.plan import CellSpec
-from bench.report import Layout, Spread, compared, make_report, print_tables, tables
+from bench.report import Layout, Spread, make_report, needed_seeds, print_tables, tables
 from bench.report.across_suites import across
 from bench.report.families import family, is_bound
 from bench.report.formats import speed
@@ -28,7 +28,7 @@ from bench.report.summary import by_final, summary, summary_and_pairs
 from bench.report.tables import Tables, in_markdown, markdown
 from bench.results import Frames, choose, load, read_names
 from bench.schema import checked_json
-from bench.stats import SCORES, bca, needs
+from bench.stats import SCORES, bca
 from bench.stats.power import seeds_needed
 from bench.store import RunReader
 from lethe.testing import record, toy_run, write_run
@@ -343,7 +343,7 @@ def test_power_corrects_for_the_strategies_of_the_run_without_bounds(tmp_path: P
     cells = {"er": [60, 62], "ewc": [50, 56], "lwf": [55, 51], "joint": [90, 91]}
     frames = load(toy_run(tmp_path, {k: v for name, of in cells.items() for k, v in seeds(name, of).items()}))
     for a, b, comparisons in (("er", "ewc", 2), ("er", "joint", 3)):
-        (need,) = needs(compared(frames, a, b), a, b, "acc", 1.0)
+        (need,) = needed_seeds(frames, a, b, "acc", 1.0)
         assert need.comparisons == comparisons
 
 

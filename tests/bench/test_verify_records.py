@@ -129,7 +129,7 @@ def test_the_sample_has_every_strategy_and_scenario_chosen_by_hash(run: Path) ->
 
 
 def test_equal_records_make_their_code_equivalent_and_are_not_changed(run: Path) -> None:
-    assert "12 cells" in resolve_for([ASKED], RunReader(run), QUIET).refusal
+    assert "12 cells" in resolve_for([ASKED], run, QUIET).refusal
     packed = pack_run(run)
     content = packed.read_bytes()
     sample = sampled(packed)
@@ -150,7 +150,7 @@ def test_equal_records_make_their_code_equivalent_and_are_not_changed(run: Path)
         "4 cells equal bit for bit, 0 differ, 0 not made again; equal throughout: 4 of 4"
     )
     # No cell of the run is stale now, not even those that were not made again.
-    plan = resolve_for([ASKED], RunReader(run), QUIET)
+    plan = resolve_for([ASKED], run, QUIET)
     assert (plan.refusal, len(plan.existing)) == ("", 12)
     # A second verification runs nothing; records of the current code need no entry.
     times = [r["written"] for r in RunReader(run.parent / "again").records()]
