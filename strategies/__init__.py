@@ -15,13 +15,11 @@ from strategies.sums import field_name, method_names, name_and_options, split
 from suites import aliases
 from suites.description import (
     Description,
-    Option,
     docstring,
     field_help,
     first_paragraph,
     in_words,
-    search_in_words,
-    type_in_words,
+    options_in_words,
 )
 from suites.registry import Registry
 
@@ -81,11 +79,7 @@ class StrategyRegistry(Registry["type[Strategy]"]):
             "waits",
         )
         hints, about = get_type_hints(value, include_extras=True), docstring(value)
-        help_ = _help(value)
-        options = tuple(
-            Option(k, type_in_words(hints[k]), in_words(default), help_.get(k, ""), search_in_words(hints[k]))
-            for k, default in defaults(value).items()
-        )
+        options = options_in_words(defaults(value), hints, _help(value))
         metadata = {key: in_words(getattr(value, key)) for key in shown}
         metadata["presets"] = in_words(presets_of(value))
         return Description(self.kind, name, first_paragraph(about), about, metadata, options)

@@ -14,7 +14,7 @@ from typing import TypeGuard, get_type_hints
 from suites.base import Suite
 from suites.bracketed import identity, name_of, take_apart
 from suites.declared import is_declared, parsed
-from suites.description import Description, Option, field_help, in_words, search_in_words, type_in_words
+from suites.description import Description, Option, field_help, in_words, options_in_words
 from suites.registry import Registry
 from suites.training import Training
 
@@ -106,10 +106,7 @@ class SuiteRegistry(Registry[Suite]):
         said = {key: getattr(value, key) for key in shown}
         metadata = {key: in_words(of) for key, of in said.items() if of not in ("", {}, Suite.needs)}
         hints, help_ = get_type_hints(Training, include_extras=True), field_help(Training)
-        options = tuple(
-            Option(k, type_in_words(hints[k]), in_words(v), help_.get(k, ""), search_in_words(hints[k]))
-            for k, v in asdict(value.training).items()
-        )
+        options = options_in_words(asdict(value.training), hints, help_)
         of_split: tuple[Option, ...] = getattr(value.split, "described", tuple)()
         return Description(self.kind, name, value.summary, "", metadata, options, of_split)
 

@@ -77,15 +77,20 @@ def type_in_words(hint: Any) -> str:
     return words.get(hint) or (hint.__name__ if isinstance(hint, type) else str(hint))
 
 
-def search_in_words(hint: Any) -> str:
-    """Return the search space in the type of a field as text, empty for none."""
-    return str(search_of(hint) or "")
-
-
 def _range(low: float | None, high: float | None) -> str:
     if low is None:
         return "" if high is None else f" up to {high:g}"
     return f" from {low:g} {'up' if high is None else f'to {high:g}'}"
+
+
+def options_in_words(
+    values: Mapping[str, object], hints: Mapping[str, Any], help_: Mapping[str, str]
+) -> tuple[Option, ...]:
+    """Return options and their default values in words, given the type of each and its help."""
+    return tuple(
+        Option(k, type_in_words(hints[k]), in_words(v), help_.get(k, ""), str(search_of(hints[k]) or ""))
+        for k, v in values.items()
+    )
 
 
 def first_paragraph(doc: str) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import Annotated, Any, Literal, Self, cast, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
 
-from suites.description import Option, field_help, in_words, type_in_words
+from suites.description import Option, field_help, options_in_words
 from suites.errors import UserError, unknown
 from suites.seeds import generator
 from suites.task_streams import Data, Scenario, Stream, Task
@@ -50,21 +50,29 @@ class OptionsOfSplit:
         """Return the stream of one seed; raises UserError if the options do not fit the data set."""
         raise NotImplementedError
 
+    @classmethod
+    @cache
+    def _hints(cls) -> dict[str, Any]:
+        """Return the types of the options, those of every split last: fields whose type a user can write."""
+        hints = get_type_hints(cls, include_extras=True)
+        common = {f.name for f in fields(OptionsOfSplit)}
+        names = sorted((f.name for f in fields(cls)), key=lambda name: name in common)
+        plain = {name: taken_apart(hints[name])[0] for name in names}
+        written = (n for n, of in plain.items() if of in (bool, int, float, str) or get_origin(of) is Literal)
+        return {name: hints[name] for name in written}
+
     def options(self) -> dict[str, Value]:
         """Return the options and their values."""
-        return {name: getattr(self, name) for name in _hints(cast(Any, type(self)))}
+        return {name: getattr(self, name) for name in self._hints()}
 
     def described(self) -> tuple[Option, ...]:
         """Return the options in words."""
-        hints, help_ = _hints(cast(Any, type(self))), field_help(type(self))
-        return tuple(
-            Option(name, type_in_words(hints[name]), in_words(value), " ".join(help_.get(name, "").split()))
-            for name, value in self.options().items()
-        )
+        help_ = {name: " ".join(text.split()) for name, text in field_help(type(self)).items()}
+        return options_in_words(self.options(), self._hints(), help_)
 
     def with_options(self, what: str, given: Mapping[str, Any]) -> Self:
         """Return the split with other options; raises UserError for an unknown one or an impossible value."""
-        hints = _hints(cast(Any, type(self)))
+        hints = self._hints()
         for name in given:
             if name not in hints:
                 raise unknown(f"option of {what}", name, list(hints))
@@ -164,19 +172,6 @@ class OptionsOfSplit:
         shift = torch.randint(1, len(classes), (n_wrong,), generator=random)
         place = (place_C[data.y_N[data.index_of(rows)]] + shift) % len(classes)
         return rows, torch.tensor(units)[place]
-
-
-@cache
-def _hints(split: type[Any]) -> dict[str, Any]:
-    """Return the types of the options of a split: those fields whose type a user can write."""
-    hints = get_type_hints(split, include_extras=True)
-    first = [f.name for f in fields(split) if f.name not in {f.name for f in fields(OptionsOfSplit)}]
-    names = [*first, *(f.name for f in fields(OptionsOfSplit))]
-    return {n: hints[n] for n in names if _is_written(taken_apart(hints[n])[0])}
-
-
-def _is_written(plain: Any) -> bool:
-    return plain in (bool, int, float, str) or getattr(plain, "__origin__", None) is Literal
 
 
 def _blended(stream: Stream, deviation: float) -> Stream:
