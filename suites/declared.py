@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,12 @@ def declared(place: str, options: Mapping[str, Any]) -> Declaration:
     Raises:
         UserError: An option is unknown, or options contradict each other.
     """
-    made: dict[str, Any] = {"place": place if place.startswith((HUB, FRAME)) else _spelled(place)}
+    local = not place.startswith((HUB, FRAME))
+    made: dict[str, Any] = {"place": spelled(place) + "/" * place.endswith("/") if local else place}
     what = f"data set {place}"
     of_split: dict[str, str] = {}
     for key, value in options.items():
-        words = [str(v) if isinstance(v, str) else text_of(v) for v in _listed(value)]
+        words = [text_of(v) for v in (value if isinstance(value, list | tuple) else [value])]
         if not words or not all(words):
             raise UserError(f"{what}: {key} is empty")
         if key not in OPTIONS:
@@ -147,14 +148,6 @@ def _check(d: Declaration, what: str) -> None:
     for words, wrong in faults.items():
         if wrong:
             raise UserError(f"{what}: {words}")
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-
-
-def _spelled(place: str) -> str:
-    return spelled(place) + "/" * place.endswith("/")
 
 
 def _read(part: str, name: str) -> str:

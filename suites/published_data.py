@@ -21,10 +21,10 @@ from suites.own.cleaning import STEPS
 from suites.own.columns import Table
 from suites.own.declaration import Declaration
 from suites.own.hub import hub_identity, hub_source
-from suites.own.in_cache import FORMAT, store, stored
+from suites.own.in_cache import FORMAT, Stored, store, stored
 from suites.own.rows import of_datasets, texts_of
 from suites.seeds import generator
-from suites.sources import fingerprint, mirror_files, opened
+from suites.sources import fingerprint, opened
 from suites.task_streams import Data
 from suites.text import data_of_texts
 
@@ -88,17 +88,16 @@ def load_joined(name: str, parts: tuple[tuple[str, Published], ...]) -> Data:
 @cache
 def _loaded(d: Published, identity: str) -> Data:
     key = hashlib.sha256(f"{FORMAT}/{identity}/{d}".encode()).hexdigest()[:32]
-    if (found := stored(key)) is not None:
-        return found[0]
-    data = _read(d)
-    store(key, data)
-    return data
+    if (found := stored(key)) is None:
+        found = Stored(_read(d))
+        store(key, found)
+    return found.data
 
 
 def _read(d: Published) -> Data:
     """Read both splits, training rows first."""
     most = {"train": d.train_rows, "test": d.test_rows}
-    with opened(hub_source(d), mirror_files(hub_source(d))) as splits:
+    with opened(hub_source(d)) as splits:
         parts = {split: drawn_rows(splits[split], n, d.draw(split)) for split, n in most.items()}
         n_train = len(parts["train"])
         table = of_datasets(d, parts, lambda split, row: f"row {row + 1} of its {split} split")

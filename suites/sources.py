@@ -24,8 +24,6 @@ from torch import Tensor
 from suites.errors import Unavailable
 
 NEEDS_HUB = "network access to the Hugging Face hub, or a mirror (LETHE_DATA, --data)"
-Files = tuple[tuple[str, str], ...]
-"""The parquet files of a mirror: pairs of split and path."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +56,8 @@ def fingerprint(x_N: Tensor, y_N: Tensor, n_train: int) -> str:
     return digest.hexdigest()
 
 
-def mirror_files(source: Source) -> Files | None:
-    """Return the files of the mirror in LETHE_DATA; None if it is not set, and the hub should be used.
+def mirror_files(source: Source) -> dict[str, Path] | None:
+    """Return the file of each split in the mirror in LETHE_DATA; None without one: the hub should be used.
 
     Raises:
         Unavailable: The mirror does not have the data set, or it is needed and LETHE_DATA is not set.
@@ -78,27 +76,22 @@ def mirror_files(source: Source) -> Files | None:
         if not path.is_file():
             hub = "" if source.only_mirror else ", or leave both out to use the hub"
             raise Unavailable(f"the mirror has no {path}; use a mirror (LETHE_DATA, --data) that has it{hub}")
-    return tuple((split, str(path)) for split, path in files.items())
-
-
-def facts(files: Files) -> list[tuple[str, int, int]]:
-    """Return name, size and modification time of each file, so that changed files are read again."""
-    stats = [(Path(path).name, Path(path).stat()) for _, path in files]
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return files
 
 
 @contextmanager
-def opened(source: Source, files: Files | None) -> Iterator[Any]:
+def opened(source: Source) -> Iterator[Any]:
     """Yield the splits, loaded by ``datasets`` from parquet files of a mirror or from the hub.
 
     Read them inside the context: a mirror's files are converted in a temporary folder.
 
     Raises:
-        Unavailable: The hub cannot be reached; the message says what to do.
+        Unavailable: As ``mirror_files``, or the hub cannot be reached; the message says what to do.
     """
     import datasets
 
     datasets.disable_progress_bars()
+    files = mirror_files(source)
     if files is None:
         if (cached := _from_hub_cache(source)) is not None:
             yield cached
@@ -113,7 +106,8 @@ def opened(source: Source, files: Files | None) -> Iterator[Any]:
         yield splits
     else:
         with tempfile.TemporaryDirectory() as scratch:
-            yield {name: datasets.Dataset.from_parquet(path, cache_dir=scratch) for name, path in files}
+            read = datasets.Dataset.from_parquet
+            yield {split: read(str(path), cache_dir=scratch) for split, path in files.items()}
 
 
 def _from_hub_cache(source: Source) -> dict[str, Any] | None:

@@ -107,16 +107,13 @@ def _by_metadata(
             parts.append((path, of_datasets(of, {"": rows}, place, path.parent)))
     left = [f for f in images if f.resolve() not in named]
     if left:
-        raise UserError(f"{left[0]} is in no metadata file: add a row, or move it{_more(len(left))}")
+        more = f" ({len(left) - 1} more)" if len(left) > 1 else ""
+        raise UserError(f"{left[0]} is in no metadata file: add a row, or move it{more}")
     return _joined(d, parts, divided)
 
 
 def _place(file: str, where: Callable[[int], str], _split: str, row: int) -> str:
     return file + where(row)
-
-
-def _more(n: int) -> str:
-    return f" ({n - 1} more)" if n > 1 else ""
 
 
 def _joined(d: Declaration, parts: list[tuple[Path, Table]], divided: bool) -> Table:

@@ -1,9 +1,7 @@
 """Data sets of the hub, or of a local mirror of it, that a declaration names."""
 
-from pathlib import Path
-
 from suites.own.declaration import HUB, MIRROR, Declaration
-from suites.sources import Source, facts, mirror_files
+from suites.sources import Source, mirror_files
 
 
 def hub_source(d: Declaration) -> Source:
@@ -21,4 +19,7 @@ def hub_identity(d: Declaration) -> str:
         Unavailable: The data set is neither in the mirror nor available for download.
     """
     files = mirror_files(hub_source(d))
-    return f"{Path(files[0][1]).parent}/{facts(files)}" if files else f"{d.place}/{d.config}"
+    if files is None:
+        return f"{d.place}/{d.config}"
+    stats = [(path.name, path.stat()) for path in files.values()]
+    return f"{files['train'].parent}/{[(name, s.st_size, s.st_mtime_ns) for name, s in stats]}"

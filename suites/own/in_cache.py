@@ -4,9 +4,8 @@ One whose rows are larger than memory is an Arrow file, which is mapped and not 
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -25,11 +24,20 @@ _TENSORS = ("x_N", "y_N", "domain_N", "validation_N")
 _TEXTS = ("texts", "targets")
 
 
-def store(key: str, data: Data, notes: Sequence[str] = ()) -> None:
-    """Write a data set and notes on it into the cache."""
+class Stored(NamedTuple):
+    """A data set and the notes on it."""
+
+    data: Data
+    notes: tuple[str, ...] = ()
+    """A line for each thing in the data that a user should know before trusting a number."""
+
+
+def store(key: str, made: Stored) -> None:
+    """Write a data set and the notes on it into the cache."""
     from safetensors.torch import save
 
-    about = {name: getattr(data, name) for name in _PLAIN} | {"notes": list(notes)}
+    data, notes = made
+    about = {name: getattr(data, name) for name in _PLAIN} | {"notes": notes}
     if is_large(data.x_N.nbytes):
         write_cached(_path(key, "arrow"), lambda file: _write_arrow(file, data, about))
         return
@@ -42,8 +50,8 @@ def store(key: str, data: Data, notes: Sequence[str] = ()) -> None:
     write_cached(_path(key), lambda file: file.write(save(tensors)))
 
 
-def stored(key: str) -> tuple[Data, tuple[str, ...]] | None:
-    """Return a data set of the cache and the notes on it, None if there is no intact copy."""
+def stored(key: str) -> Stored | None:
+    """Return a data set of the cache, None if there is no intact copy."""
     from safetensors.torch import load
 
     if is_cached(arrow := _path(key, "arrow")):
@@ -61,7 +69,7 @@ def stored(key: str) -> tuple[Data, tuple[str, ...]] | None:
             texts.append(joined[at : at + length].decode())
             at += length
         fields[name] = tuple(texts)
-    return Data(**fields), notes
+    return Stored(Data(**fields), notes)
 
 
 def _plain(about: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -84,7 +92,7 @@ def _write_arrow(file: BinaryIO, data: Data, about: dict[str, Any]) -> None:
         writer.write_batch(batch.cast(schema))
 
 
-def _read_arrow(path: Path) -> tuple[Data, tuple[str, ...]]:
+def _read_arrow(path: Path) -> Stored:
     """Return a data set whose rows are mapped, or read if they are not large by now."""
     import pyarrow as pa
 
@@ -104,7 +112,7 @@ def _read_arrow(path: Path) -> tuple[Data, tuple[str, ...]]:
         x_N = x_N.copy()
     for name in batch.schema.names[1:]:
         fields[name] = torch.from_numpy(batch.column(name).to_numpy(zero_copy_only=False).copy())
-    return Data(x_N=torch.from_numpy(x_N), **fields), notes
+    return Stored(Data(x_N=torch.from_numpy(x_N), **fields), notes)
 
 
 def _bytes(content: bytes) -> Tensor:

@@ -7,7 +7,8 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from suites.errors import UserError, some
 from suites.mapped_file import blocks, gathered, is_large
 from suites.own.columns import SPLITS, Column, Table
 from suites.own.declaration import Declaration
-from suites.own.in_cache import FORMAT, store, stored
+from suites.own.in_cache import FORMAT, Stored, store, stored
 from suites.own.portrait import portrait
 from suites.own.read import identity, read
 from suites.own.times import binned, tested_by_time, times_of
@@ -29,44 +30,30 @@ from suites.text import data_of_texts
 
 SHARE = 0.2
 """The share of test rows if nothing else divides the rows."""
-_MOST = 2
 Numbers = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A data set of a declaration."""
-
-    data: Data
-    notes: tuple[str, ...]
-    """A line for each thing in the data that a user should know before trusting a number."""
-
-
-_LOADED: dict[str, Loaded] = {}
-
-
-def loaded(d: Declaration) -> Loaded:
+def loaded(d: Declaration) -> Stored:
     """Return the data set of a declaration, from the cache if its files have not changed.
 
     Raises:
         UserError: A row, a column or an option cannot be used; the message names the row.
     """
-    name = replace(d, of_split=()).name
-    key = hashlib.sha256(f"{FORMAT}/{identity(d)}/{name}".encode()).hexdigest()[:32]
-    if key not in _LOADED:
-        while len(_LOADED) >= _MOST:
-            del _LOADED[next(iter(_LOADED))]
-        if (found := stored(key)) is not None:
-            _LOADED[key] = Loaded(*found)
-        else:
-            made = _made(d, read(d))
-            store(key, made.data, made.notes)
-            mapped = stored(key) if is_large(made.data.x_N.nbytes) else None
-            _LOADED[key] = made if mapped is None else Loaded(*mapped)
-    return _LOADED[key]
+    plain = replace(d, of_split=())
+    return _loaded(plain, hashlib.sha256(f"{FORMAT}/{identity(d)}/{plain.name}".encode()).hexdigest()[:32])
 
 
-def _made(d: Declaration, table: Table) -> Loaded:
+@lru_cache(maxsize=2)  # data sets are large
+def _loaded(d: Declaration, key: str) -> Stored:
+    if (found := stored(key)) is not None:
+        return found
+    made = _made(d, read(d))
+    store(key, made)
+    mapped = stored(key) if is_large(made.data.x_N.nbytes) else None
+    return mapped or made
+
+
+def _made(d: Declaration, table: Table) -> Stored:
     """Return the data set of a table; every rule that refuses rows names them."""
     label = table.columns[d.label_column]
     table.refuse(d, label.of_N < 0, "the label is missing: write it, or leave the row out of the file")
@@ -83,7 +70,7 @@ def _made(d: Declaration, table: Table) -> Loaded:
     if task is not None:
         _check_sizes(d, table, task, is_learned, is_test, is_held)
     data = _assembled(d, table, y_N, class_names, task, is_test, is_held, times)
-    return Loaded(data, tuple(_notes(data)))
+    return Stored(data, tuple(_notes(data)))
 
 
 def _sorted(column: Column) -> tuple[tuple[str, ...], Numbers]:

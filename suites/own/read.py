@@ -12,7 +12,7 @@ from suites.own.folders import files_below, folder_table
 from suites.own.hub import hub_identity, hub_source
 from suites.own.rows import of_datasets
 from suites.own.table_files import opened_table
-from suites.sources import mirror_files, opened
+from suites.sources import opened
 
 
 def identity(d: Declaration) -> str:
@@ -42,7 +42,7 @@ def read(d: Declaration) -> Table:
     if d.is_folder:
         return folder_table(d)
     if d.is_hub:
-        with opened(hub_source(d), mirror_files(hub_source(d))) as splits:
+        with opened(hub_source(d)) as splits:
             return of_datasets(d, splits, lambda split, row: f"row {row + 1} of its {split} split")
     path = _frame_file(d) if d.place.startswith(FRAME) else Path(d.place)
     with opened_table(d, path) as (rows, where):

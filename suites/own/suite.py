@@ -3,9 +3,8 @@
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 from suites.base import Suite
 from suites.errors import Unavailable, UserError, some, unknown
@@ -13,11 +12,11 @@ from suites.own.declaration import OPTIONS, Declaration
 from suites.own.loaded import loaded
 from suites.scenarios import ByClass, ByDomain
 from suites.task_streams import SCENARIOS, Data, Scenario
+from suites.text import HEAD_TRAINING
 from suites.training import Training
 
 _CLASSES = 2
 """Classes of a task if nothing is declared."""
-TEXT_TRAINING = Training(epochs=10, batch=32, optimiser="adam", lr=1e-3)
 IMAGE_TRAINING = Training(epochs=20, batch=16, optimiser="adam", lr=1e-3)
 
 
@@ -43,26 +42,22 @@ def spelled_with_options(d: Declaration) -> str:
     return replace(d, of_split=tuple(sorted(differing.items()))).name
 
 
-_SUITES: dict[tuple[Any, ...], Suite] = {}
-"""Suites whose data was found, by declaration and by what may change them."""
-
-
 def _without_options(d: Declaration) -> Suite:
     path, plain = Path(d.place), replace(d, of_split=())
     state = path.stat().st_mtime_ns if os.path.exists(path) else 0
-    key = plain, os.getcwd(), os.environ.get("LETHE_DATA"), state
-    if key in _SUITES:
-        return _SUITES[key]
     try:
-        data = loaded(plain).data
+        return _of_data(plain, os.getcwd(), os.environ.get("LETHE_DATA"), state)
     except Unavailable:
         return _suite(plain, 1, {})
+
+
+@cache
+def _of_data(d: Declaration, *_may_change_it: object) -> Suite:
+    data = loaded(d).data
     n, each = len(data.class_names), d.classes or _CLASSES
-    made = _suite(plain, n // each if n % each == 0 else 1, _why_not(data))
-    if not d.text and data.x_N.shape[1:3] == (1, 1):  # features, which no convolution reads
-        made = replace(made, model="mlp")
-    _SUITES[key] = made
-    return _SUITES[key]
+    made = _suite(d, n // each if n % each == 0 else 1, _why_not(data))
+    is_features = not d.text and data.x_N.shape[1:3] == (1, 1)  # which no convolution reads
+    return replace(made, model="mlp") if is_features else made
 
 
 def _suite(d: Declaration, n_tasks: int, why_not: Mapping[Scenario, str]) -> Suite:
@@ -78,19 +73,15 @@ def _suite(d: Declaration, n_tasks: int, why_not: Mapping[Scenario, str]) -> Sui
         version=1,
         summary=f"{d.short}, {tasks}",
         source="data of the user",
-        load=partial(_data, d),
+        load=lambda: loaded(d).data,
         split=ByDomain(order="fixed") if d.task else ByClass(tasks=n_tasks),
         scenarios=tuple(kind for kind in SCENARIOS if kind not in why_not),
         why_not=why_not,
         model="minilm" if d.text else "mlp" if d.is_arrays else "cnn",
         model_options={"max_tokens": 128} if d.text else {},
-        training=TEXT_TRAINING if d.text else IMAGE_TRAINING,
+        training=HEAD_TRAINING if d.text else IMAGE_TRAINING,
         needs=d.place,
     )
-
-
-def _data(d: Declaration) -> Data:
-    return loaded(d).data
 
 
 def _check_tasks(d: Declaration, made: Suite) -> None:

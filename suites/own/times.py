@@ -62,16 +62,12 @@ def binned(d: Declaration, column: Column, times: np.ndarray[Any, Any]) -> Colum
     if d.bins.isdigit():
         # Equal numbers of rows, except that rows of one instant stay together.
         part = np.minimum((np.cumsum(counts) - counts) * int(d.bins) // len(times), int(d.bins) - 1)
-        shown = {float(t): word for t, word in zip(times.tolist(), _words_of(column), strict=True)}
+        shown = {t: column.words[n] for t, n in zip(times.tolist(), column.of_N.tolist(), strict=True)}
         parts, part = np.unique(part, return_inverse=True)
         ends = [instants[part == p][[0, -1]].tolist() for p in range(len(parts))]
         names = [shown[a] if a == b else f"{shown[a]} to {shown[b]}" for a, b in ends]
         return Column(part[of_N], names)
     return recoded(of_N, [_bin(datetime.fromtimestamp(t, UTC).date(), d.bins) for t in instants.tolist()])
-
-
-def _words_of(column: Column) -> list[str]:
-    return [column.words[n] for n in column.of_N.tolist()]
 
 
 def _bin(day: date, kind: str) -> str:

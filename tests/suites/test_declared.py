@@ -41,7 +41,7 @@ REVIEWS = [
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
-    own_data._LOADED.clear()
+    own_data._loaded.cache_clear()
     return tmp_path
 
 
@@ -387,7 +387,7 @@ def test_data_is_read_once_and_again_after_a_change(monkeypatch: pytest.MonkeyPa
     name = f"{write('r.csv')}[text=text,task=month]"
     first, read = load(name), own_data.read
     monkeypatch.setattr(own_data, "read", lambda d: pytest.fail("read again"))
-    own_data._LOADED.clear()
+    own_data._loaded.cache_clear()
     again = load(name)
     for field in ("fingerprint", "texts", "class_names", "domain_names", "n_train"):
         assert getattr(again, field) == getattr(first, field)
@@ -506,7 +506,7 @@ def test_the_command_line_runs_a_table_and_readers_need_no_file(
     code, _, err = command(f"{line} --set model=tiny-bert --set epochs=1")
     assert code == 0, err
     write("r.csv", [*REVIEWS, ("more", "positive", "2024-01", "train")])
-    own_data._LOADED.clear()
+    own_data._loaded.cache_clear()
     run = RunReader(here / "run")
     assert "the data of ./r.csv" in command("status run")[1]
     code, out, _ = command(f"{line} --set model=tiny-bert --set epochs=1 --dry-run")

@@ -38,8 +38,8 @@ SMALL = {"epochs": 1, "hidden": 16}
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
-    own_data._LOADED.clear()
-    own_suite._SUITES.clear()
+    own_data._loaded.cache_clear()
+    own_suite._of_data.cache_clear()
     return tmp_path
 
 
@@ -95,8 +95,8 @@ SOURCES: dict[str, Callable[[], str]] = {
 
 def again(monkeypatch: pytest.MonkeyPatch, most: int | None) -> None:
     """Read data sets again, with so many bytes in memory at most."""
-    own_data._LOADED.clear()
-    own_suite._SUITES.clear()
+    own_data._loaded.cache_clear()
+    own_suite._of_data.cache_clear()
     if most is None:
         monkeypatch.delenv("LETHE_IN_MEMORY", raising=False)
     else:
@@ -281,7 +281,7 @@ def test_what_needs_rows_in_memory_is_refused(here: Path, monkeypatch: pytest.Mo
     with pytest.raises(UserError, match=r"is larger than memory, and \.npz is read whole: save it as"):
         suites.get("rows.npz")
     monkeypatch.setenv("LETHE_IN_MEMORY", "2GB")
-    own_data._LOADED.clear()
+    own_data._loaded.cache_clear()
     with pytest.raises(UserError, match="LETHE_IN_MEMORY=2GB is not a number of bytes: write it like"):
         suites.get(arrays()).load()
 

@@ -178,7 +178,7 @@ def test_without_the_hub_its_cache_is_read_in_the_pinned_revision(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert (load_published(TINY).x_N[:, 0].numpy() == pixels).all()
     refused("HF_HUB_OFFLINE is set", load_published, replace(TINY, place="hub:someone/tiny@another"))
-    with sources.opened(hub_source(TINY), None) as splits:
+    with sources.opened(hub_source(TINY)) as splits:
         assert {split: len(rows) for split, rows in splits.items()} == {"train": 4, "dev": 2, "test": 2}
 
 
