@@ -2,7 +2,7 @@
 
 from strategies.core.complete import complete, defaults
 from strategies.core.compose import Composed, composed
-from strategies.core.contract import ContractBroken, per_lane_loss, python_if, shown
+from strategies.core.contract import ContractBroken, python_if, shown
 from strategies.core.draws import Ahead, Draws, NotAlike, hashed_uniform, splitmix64
 from strategies.core.dropout import LaneDropout, draw_dropout
 from strategies.core.held_memory import held_memory
@@ -39,6 +39,7 @@ from strategies.core.strategy import (
     mask,
     need_images,
     need_numbers,
+    per_lane_loss,
     row_losses,
 )
 from strategies.core.streams import Batch, LaneStreams, join_batches, pad_rows

@@ -11,8 +11,7 @@ from typing import Any, ClassVar, get_type_hints
 
 from torch import Tensor
 
-from strategies.core.contract import per_lane_loss
-from strategies.core.strategy import Strategy
+from strategies.core.strategy import Strategy, per_lane_loss
 from strategies.core.streams import Batch
 from strategies.sums import field_name
 from suites.base import Training

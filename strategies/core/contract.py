@@ -1,7 +1,4 @@
-"""Rules that a method must follow while it runs; errors name the file, the line and what to write instead.
-
-Axes: L lanes.
-"""
+"""Rules that a method must follow while it runs; errors name the file, the line and what to write instead."""
 
 from __future__ import annotations
 
@@ -9,43 +6,21 @@ import inspect
 import os
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
-
-if TYPE_CHECKING:
-    from strategies.core.strategy import Strategy
 
 
 class ContractBroken(Exception):
     """A method breaks a rule that every method must follow; the message says where, and what to write."""
 
 
-def per_lane_loss(strategy: Strategy, hook: str, value: Any) -> Tensor:
-    """Return the value that a hook (``loss``, ``extra_loss``, ``learn``) returned, one number per lane.
-
-    Raises:
-        ContractBroken: It is not a tensor of shape (L,), so lanes would share a loss.
-    """
-    if isinstance(value, Tensor) and value.shape == (strategy.streams.lanes,):
-        return value
-    found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-    raise ContractBroken(
-        f"{defined_at(strategy, hook)}: {hook} of {strategy.name} returned {found}, not shape "
-        f"({strategy.streams.lanes},), one number per lane: write self.cross_entropy(logits_LBU, batch), or "
-        "take means over all axes but the first, x.flatten(1).mean(1)"
-    )
-
-
-def defined_at(strategy: Strategy, hook: str) -> str:
-    """Return the file and line where a method's hook begins."""
-    code = inspect.unwrap(getattr(type(strategy), hook)).__code__
+def defined_at(method: type, hook: str) -> str:
+    """Return the file and line where the hook of a method's class begins."""
+    code = inspect.unwrap(getattr(method, hook)).__code__
     return f"{shown(code.co_filename)}, line {code.co_firstlineno}"
 
 
-def mentioned_at(strategy: Strategy, attribute: str) -> str:
-    """Return the file and line where ``self.attribute`` first occurs in a method's class, else its name."""
-    for cls in type(strategy).__mro__:
+def mentioned_at(method: type, attribute: str) -> str:
+    """Return the file and line where ``self.attribute`` first occurs in a method's class, else ""."""
+    for cls in method.__mro__:
         try:
             lines, first = inspect.getsourcelines(cls)
         except (OSError, TypeError):
@@ -53,7 +28,7 @@ def mentioned_at(strategy: Strategy, attribute: str) -> str:
         for number, line in enumerate(lines, first):
             if f"self.{attribute}" in line:
                 return f"{shown(inspect.getfile(cls))}, line {number}"
-    return strategy.name
+    return ""
 
 
 def shown(path: str) -> str:

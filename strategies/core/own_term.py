@@ -8,16 +8,12 @@ Axes: L lanes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from strategies.core.lanes import dot_L
-
-if TYPE_CHECKING:
-    from strategies.core.strategy import Strategy
 
 
 def is_measured(step: int) -> bool:
@@ -51,17 +47,23 @@ class OwnTerm:
         """Note a term of the loss, shape (L,), while the loss of a measured step is computed."""
         self._terms.append(extra_L)
 
-    def backward(self, strategy: Strategy, loss_L: Tensor) -> None:
-        """Take a step's backward pass and call ``adjust_gradients``, as ``Strategy.learn`` does; measure.
+    def backward(
+        self,
+        loss_L: Tensor,
+        parameters: Sequence[Tensor],
+        backward: Callable[[Tensor], None],
+        adjust: Callable[[], None],
+        added: bool,
+    ) -> None:
+        """Take a step's backward pass and adjust the gradients, as ``Strategy.learn`` does; measure.
 
-        The gradient of the terms takes a backward pass of its own, and the change by ``adjust_gradients`` a
-        copy of the gradients.
+        The gradient of the terms takes a backward pass of its own, and the change by ``adjust`` a copy of the
+        gradients, if ``added`` says that it is a term.
         """
-        parameters, added = [*strategy.model.parameters()], strategy.adds_to_gradient()
         own = self._gradients_of_terms(loss_L, parameters)
-        strategy.backward(loss_L)
+        backward(loss_L)
         before = [None if p.grad is None else p.grad.clone() for p in parameters] if added else []
-        strategy.adjust_gradients()
+        adjust()
         if added:
             after = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
             change = [a if b is None else a - b for a, b in zip(after, before, strict=True)]

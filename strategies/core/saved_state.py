@@ -108,7 +108,7 @@ class SavedState:
     def refused(self, path: str, why: str) -> ContractBroken:
         """Return the error for an attribute that cannot be saved."""
         attribute = re.split(r"[.\[]", re.sub(r"^parts\[\d+\]\.", "", path))[0]
-        where = mentioned_at(self.strategy, attribute)
+        where = mentioned_at(type(self.strategy), attribute) or self.strategy.name
         return ContractBroken(
             f"{where}: self.{path} of {self.strategy.name} {why.format(f'not_saved = ({attribute!r},)')}"
         )

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_type_hints
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from strategies.core.contract import per_lane_loss
+from strategies.core.contract import ContractBroken, defined_at
 from strategies.core.draws import Draws
 from strategies.core.dropout import LaneDropout
 from strategies.core.lanes import LaneModel
@@ -182,8 +182,8 @@ class Strategy:
     @classmethod
     def lane_fields(cls) -> tuple[str, ...]:
         """Return the hyper-parameters that can differ between lanes."""
-        hints = get_type_hints(cls, include_extras=True)
-        return tuple(f.name for f in fields(cls) if _plain(hints[f.name]) is float)
+        hints = get_type_hints(cls)  # without ``Annotated``
+        return tuple(f.name for f in fields(cls) if hints[f.name] is float)
 
     def attach(
         self,
@@ -262,7 +262,8 @@ class Strategy:
             self.backward(loss_L)
             self.adjust_gradients()
         else:
-            self.context.own_term.backward(self, loss_L)
+            adds, parameters = self.adds_to_gradient(), [*self.model.parameters()]
+            self.context.own_term.backward(loss_L, parameters, self.backward, self.adjust_gradients, adds)
         self.optimiser.step(self.context.active)
         return loss_L.detach()
 
@@ -389,6 +390,22 @@ class Strategy:
         return (p.detach() for p in self.model.parameters())
 
 
+def per_lane_loss(strategy: Strategy, hook: str, value: Any) -> Tensor:
+    """Return the value that a hook (``loss``, ``extra_loss``, ``learn``) returned, one number per lane.
+
+    Raises:
+        ContractBroken: It is not a tensor of shape (L,), so lanes would share a loss.
+    """
+    if isinstance(value, Tensor) and value.shape == (strategy.streams.lanes,):
+        return value
+    found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    raise ContractBroken(
+        f"{defined_at(type(strategy), hook)}: {hook} of {strategy.name} returned {found}, not shape "
+        f"({strategy.streams.lanes},), one number per lane: write self.cross_entropy(logits_LBU, batch), or "
+        "take means over all axes but the first, x.flatten(1).mean(1)"
+    )
+
+
 def need_images(who: str, streams: LaneStreams) -> None:
     """Raise Unsuitable if rows are texts or features: for a method that generates or changes pixels."""
     what = "are texts" if streams.data.texts else "are features of images" if len(streams.shape) == 1 else ""
@@ -439,8 +456,3 @@ def mask(logits_LBU: Tensor, active_LBU: Tensor | None) -> Tensor:
     if active_LBU is None:
         return logits_LBU
     return logits_LBU.masked_fill(~active_LBU, torch.finfo(logits_LBU.dtype).min)
-
-
-def _plain(hint: Any) -> Any:
-    """Return a type without ``Annotated``."""
-    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
