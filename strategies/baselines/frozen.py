@@ -33,11 +33,6 @@ class Frozen(Strategy):
         """Create an optimiser for the head alone, with the network's learning rates."""
         self.head_optimiser = self.optimiser.alike(self.model.head.parameters())
 
-    def begin_task(self, task: int) -> None:
-        """Reset the head's optimiser if the network's is reset."""
-        if self.streams.training.reset_optimiser:
-            self.head_optimiser.reset()
-
     def learn(self, batch: Batch) -> Tensor:
         """Take a step with the head alone, or with all parameters while features are trained."""
         if self.features == "first" and self.task == 0:

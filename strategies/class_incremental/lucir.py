@@ -10,7 +10,18 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from strategies.core import Batch, Bounds, Count, LaneFloat, NotNegative, Search, gradients, mask, unless
+from strategies.core import (
+    Batch,
+    Bounds,
+    Count,
+    LaneFloat,
+    NotNegative,
+    Search,
+    gradients,
+    mask,
+    per_lane,
+    unless,
+)
 from strategies.parts import Distilled, features_of
 
 
@@ -54,8 +65,6 @@ class LUCIR(Distilled):
     def begin_task(self, task: int) -> None:
         """Start vectors of unseen classes at their features' mean, with the mean length of the seen ones."""
         super().begin_task(task)
-        if self.streams.training.reset_optimiser:
-            self.eta_optimiser.reset()
         weight_LFU = self.model.head.weight.detach()
         if task > 0 and self.imprint:
             known_LU = self.streams.own_LTU[:, :task].any(1)
@@ -98,9 +107,9 @@ class LUCIR(Distilled):
         nearest_L1 = self._new_LU.sum(1, keepdim=True).clamp(max=self.nearest)
         nth_K = torch.arange(min(self.nearest, self._new_LU.shape[1]), device=nearest_L1.device)
         new_LBK = mask(cosine_LBU, self._new_LU.unsqueeze(1)).topk(len(nth_K), 2).values
-        margin = self.margin if isinstance(self.margin, float) else self.margin.view(-1, 1, 1)
         used_L1K = (nth_K < nearest_L1).unsqueeze(1)
-        short_LB = torch.where(used_L1K, (margin - own_LB1 + new_LBK).clamp(min=0), 0).sum(2)
+        short_LBK = (per_lane(self.margin, own_LB1) - own_LB1 + new_LBK).clamp(min=0)
+        short_LB = torch.where(used_L1K, short_LBK, 0).sum(2)
         if self.ranking == "mean":
             short_LB = short_LB / nearest_L1
         # A mean over exemplars alone: their weight relative to new rows does not matter.

@@ -24,7 +24,6 @@ from strategies.core import (
     unless,
 )
 from strategies.parts import NearestMean, Replay
-from suites.base import generator
 
 
 class SCR(NearestMean, Replay):
@@ -62,17 +61,11 @@ class SCR(NearestMean, Replay):
         """Make an empty memory and each lane's projection, with an optimiser like the network's."""
         need_images(self.name, self.streams)
         super().setup()
-        generators = [generator(s.seed, "scr projection") for s in self.streams.streams]
+        generators = self.streams.generators("scr projection")
         width = self.model.head.weight.shape[1]
         hidden, out = (LaneLinear(generators, width, size) for size in (width, self.projection))
         self.projector = nn.Sequential(hidden, nn.ReLU(), out).to(self.streams.device)
         self.projector_optimiser = self.optimiser.alike(self.projector.parameters())
-
-    def begin_task(self, task: int) -> None:
-        """Reset the projection's optimiser where the network's is reset."""
-        super().begin_task(task)
-        if self.streams.training.reset_optimiser:
-            self.projector_optimiser.reset()
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the contrastive loss over two views of new and stored rows."""
@@ -106,10 +99,9 @@ class SCR(NearestMean, Replay):
     def remembered(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the rows of the memory, whose class means classify."""
         rows_LM = self.memory.rows_LM[:, : self.buffer]
-        slot_M = torch.arange(self.buffer, device=rows_LM.device)
         # An empty slot has row number 0, and that row may have no unit in this lane.
         unit_LM = self.streams.units(rows_LM).clamp(min=0)
-        return rows_LM, unit_LM, slot_M < self.memory.filled_L.unsqueeze(1)
+        return rows_LM, unit_LM, self.memory.in_use_LM()
 
 
 def contrastive_L(z_LVF: Tensor, y_LV: Tensor, weight_LV: Tensor, temperature_L: Tensor) -> Tensor:

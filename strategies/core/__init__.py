@@ -18,12 +18,14 @@ from strategies.core.lanes import (
     eval_mode,
     fold_lanes,
     gradients,
+    lane_vectors,
     lanewise,
     per_lane,
     restore_buffers,
     send,
     unfold_lanes,
     uniform_parameter,
+    write_lane_vectors,
 )
 from strategies.core.optimisers import OPTIMISERS, Adam, Momentum, Optimiser, make_optimiser
 from strategies.core.own_term import OwnTerm, is_measured
@@ -51,8 +53,8 @@ __all__ = [
     "LaneLinear", "LaneModel", "LaneStreams", "Later", "Momentum", "NotAlike", "NotNegative", "Optimiser",
     "OwnTerm", "Resident", "SavedState", "Search", "Share", "Strategy", "Unsuitable", "complete", "composed",
     "copy_buffers", "defaults", "dot_L", "dot_and_square_L", "draw_dropout", "eval_mode", "fold_lanes",
-    "gradients", "hashed_uniform", "held_memory", "is_measured", "join_batches", "lane_by_lane", "lanewise",
-    "make_optimiser", "mask", "need_images", "need_numbers", "only_if", "pad_rows", "per_lane",
-    "per_lane_loss", "python_if", "restore_buffers", "row_losses", "send", "shown", "splitmix64",
-    "tensor_names", "unfold_lanes", "uniform_parameter", "unless",
+    "gradients", "hashed_uniform", "held_memory", "is_measured", "join_batches", "lane_by_lane",
+    "lane_vectors", "lanewise", "make_optimiser", "mask", "need_images", "need_numbers", "only_if",
+    "pad_rows", "per_lane", "per_lane_loss", "python_if", "restore_buffers", "row_losses", "send", "shown",
+    "splitmix64", "tensor_names", "unfold_lanes", "uniform_parameter", "unless", "write_lane_vectors",
 ]  # fmt: skip

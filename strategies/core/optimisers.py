@@ -9,7 +9,8 @@
   This is used where rates differ on a GPU, and where this version of torch has no fused kernels. It agrees
   with the kernels to about 1e-6 of a step: the order of operations differs.
 
-``lr`` can be assigned between steps, as a schedule does; optimisers made by ``alike`` follow it.
+``lr`` can be assigned between steps, as a schedule does. Optimisers made by ``alike`` follow it, and are
+reset with the first one.
 
 Axes: L lanes, P parameters.
 """
@@ -18,11 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
-from strategies.core.lanes import per_lane, send
+from strategies.core.lanes import lane_vectors, per_lane, send
 
 EPSILON = 1e-8
 
@@ -69,6 +71,7 @@ class Optimiser:
         self.how = how
         for name, value in how.items():
             setattr(self, name, type(getattr(type(self), name))(value))
+        self._followers: WeakSet[Optimiser] = WeakSet()
         self._rates = lr if isinstance(lr, Rates) else Rates(lr, self.parameters[0].device)
         lr = self.lr
         self._grouped_for: list[float] = []
@@ -171,12 +174,19 @@ class Optimiser:
         raise NotImplementedError
 
     def alike(self, parameters: Iterable[Tensor], decays: bool = True) -> Self:
-        """Return a new optimiser of the same class and rates for other parameters, perhaps without decay."""
+        """Return a new optimiser of the same class and rates for other parameters, perhaps without decay.
+
+        It is reset whenever this one is.
+        """
         decay = self.weight_decay if decays else [0.0] * len(self.lr)
-        return type(self)(list(parameters), self._rates, decay, **self.how)
+        made = type(self)(list(parameters), self._rates, decay, **self.how)
+        self._followers.add(made)
+        return made
 
     def reset(self) -> None:
-        """Set moments and step counts to zero, as in a new optimiser."""
+        """Set moments and step counts to zero, as in a new optimiser, also of those made by ``alike``."""
+        for follower in self._followers:
+            follower.reset()
         for tensor in (self.steps_L, *(m for moment in self.moments for m in moment)):
             tensor.zero_()
         self._steps = [0] * len(self.lr)
@@ -212,8 +222,8 @@ class Optimiser:
 
     def _step_plainly(self, grads: list[Tensor], active: tuple[bool, ...]) -> None:
         before = [] if all(active) else [m.clone() for m in self._moments_LP]
-        value_LP = _vectors(self.parameters) if any(self.weight_decay) else None
-        change_LP = self.change(_vectors(grads), value_LP)
+        value_LP = lane_vectors(self.parameters) if any(self.weight_decay) else None
+        change_LP = self.change(lane_vectors(grads), value_LP)
         if not all(active):
             on_L1 = self._on_L.unsqueeze(1) > 0
             change_LP = torch.where(on_L1, change_LP, 0)
@@ -239,10 +249,6 @@ class _Part:
         if self.whole:
             return stacked
         return [v for t in stacked for v in (t.unbind(0) if self.every else [t[lane] for lane in self.lanes])]
-
-
-def _vectors(stacked: Sequence[Tensor]) -> Tensor:
-    return torch.cat([t.detach().flatten(1) for t in stacked], 1)
 
 
 class SGD(Optimiser):

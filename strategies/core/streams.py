@@ -17,7 +17,7 @@ from torch import Tensor
 from strategies.core.draws import Draws
 from strategies.core.resident import Resident
 from strategies.core.row_units import RowUnits
-from suites.base import Stream, Training
+from suites.base import Stream, Training, generator
 
 _FLOAT_BYTES_CPU, _FLOAT_BYTES_GPU = 2**26, 2**31
 """Largest size in float32 of images that are also stored as such: on a GPU, MNIST and CIFAR."""
@@ -242,6 +242,10 @@ class LaneStreams:
     def task_of(self, rows_LB: Tensor) -> Tensor:
         """Return the task of each row, int64."""
         return self.data.task_of(rows_LB)
+
+    def generators(self, name: str) -> list[torch.Generator]:
+        """Return a CPU random generator of each lane, from its seed and the name of what is drawn."""
+        return [generator(stream.seed, name) for stream in self.streams]
 
     def units_of(self, lane: int, rows_R: Tensor) -> Tensor:
         """Return the unit of each row number of one lane, int64 (R,)."""

@@ -40,7 +40,6 @@ from strategies.parts import (
     sample_latent,
     tempered,
 )
-from suites.base import generator
 
 
 class Feedback(nn.Module):
@@ -101,10 +100,10 @@ class BIR(Strategy):
     def setup(self) -> None:
         """Make the feedback connections, their optimiser, the fixed gates and the copy that generates."""
         need_pixels_0_to_1(self.name, self.streams)
-        seeds, device = [s.seed for s in self.streams.streams], self.streams.device
+        device = self.streams.device
         self._by_task = self.streams.scenario == "domain"
         gates = self.streams.n_tasks if self._by_task else self.streams.n_units
-        random = [generator(s, "feedback") for s in seeds]
+        random = self.streams.generators("feedback")
         features, pixels = self.model.head.weight.shape[1], math.prod(self.streams.shape)
         net = Feedback(random, features, pixels, self.generator_hidden, self.latent, self.streams.n_units)
         self.feedback = net.to(device)

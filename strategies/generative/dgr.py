@@ -32,7 +32,6 @@ from strategies.parts import (
     new_and_replayed,
     soft_cross_entropy,
 )
-from suites.base import generator
 
 
 class DGR(Strategy):
@@ -66,9 +65,8 @@ class DGR(Strategy):
     def setup(self) -> None:
         """Make the generator, its optimiser, and the copies of generator and solver."""
         need_pixels_0_to_1(self.name, self.streams)
-        seeds = [s.seed for s in self.streams.streams]
         self._latent = self.latent or min(100, max(1, math.prod(self.streams.shape) // 7))
-        random = [generator(s, "generator") for s in seeds]
+        random = self.streams.generators("generator")
         # An alias, not in checkpoints: make_generator sets the attribute that is saved.
         self._generator = self.make_generator(random, math.prod(self.streams.shape))
         self.earlier_generator = copy.deepcopy(self._generator).requires_grad_(False)

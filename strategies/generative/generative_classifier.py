@@ -26,7 +26,6 @@ from strategies.core import (
     send,
 )
 from strategies.parts import VAE, GaussianNoise, log_normal_density, need_pixels_0_to_1, sample_latent
-from suites.base import generator
 
 
 class GenerativeClassifier(Strategy):
@@ -60,13 +59,12 @@ class GenerativeClassifier(Strategy):
     def setup(self) -> None:
         """Make a model for every class of every task, in the order of each lane's stream."""
         need_pixels_0_to_1(self.name, self.streams)
-        seeds = [s.seed for s in self.streams.streams]
         order = [torch.tensor([u for t in s.tasks for u in t.units]) for s in self.streams.streams]
         self._unit_LK = pad_sequence(order, batch_first=True).to(self.streams.device)
         pixels = math.prod(self.streams.shape)
         n_classes = self._unit_LK.shape[1]
         self.vaes = [
-            self._vae([generator(s, f"class/{k}") for s in seeds], pixels).to(self.streams.device)
+            self._vae(self.streams.generators(f"class/{k}"), pixels).to(self.streams.device)
             for k in range(n_classes)
         ]
         rates = self.optimiser.lr, [0.0] * self.streams.lanes

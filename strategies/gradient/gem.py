@@ -19,9 +19,10 @@ from strategies.core import (
     Strategy,
     Unsuitable,
     gradients,
+    lane_vectors,
     unless,
+    write_lane_vectors,
 )
-from strategies.parts import lane_vectors, write_lane_vectors
 
 
 @dataclass

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from strategies.core import Count, Momentum, Strategy, eval_mode, gradients
-from strategies.parts import lane_vectors, sample_rows, write_lane_vectors
+from strategies.core import Count, Momentum, Strategy, eval_mode, gradients, lane_vectors, write_lane_vectors
+from strategies.parts import sample_rows
 
 _DEPENDENT = 1e-5
 """A gradient adds no direction if the share of its length that is new is below this, which is rounding."""

@@ -20,7 +20,6 @@ from strategies.core import (
     per_lane,
 )
 from strategies.parts import Gated, fan_in, unit_count
-from suites.base import generator
 
 _LARGEST, _LARGEST_COSH = 6.0, 50.0
 """Bounds of an embedding, and of the argument of its cosh, as in the released code."""
@@ -55,7 +54,7 @@ class HAT(Gated):
         self.embeddings = []
         for i, size in enumerate(sizes):
             shape = (streams.n_tasks, size)
-            lanes = [torch.randn(shape, generator=generator(s.seed, f"hat/{i}")) for s in streams.streams]
+            lanes = [torch.randn(shape, generator=g) for g in streams.generators(f"hat/{i}")]
             self.embeddings.append(torch.stack(lanes).to(streams.device))
         self.used = [e.new_zeros(len(e), size) for e, size in zip(self.embeddings, sizes, strict=True)]
         self._now = nn.ParameterList(e[:, 0].clone() for e in self.embeddings)
@@ -67,7 +66,6 @@ class HAT(Gated):
     def begin_task(self, task: int) -> None:
         """Load the task's embeddings, and compute the factors of the weights' gradients."""
         self.optimiser.reset()
-        self._second.reset()
         for now, all_LTF in zip(self._now, self.embeddings, strict=True):
             now.data.copy_(all_LTF[:, task])
         epoch, whole = self.streams.steps_of_task(task)

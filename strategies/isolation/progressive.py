@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from strategies.core import Batch, LaneLinear, Optimiser, Strategy, mask, uniform_parameter
 from strategies.parts import by_task, one_per_task, relu_chain
-from suites.base import generator
 
 
 class Adapter(nn.Module):
@@ -55,7 +54,7 @@ class Progressive(Strategy):
         self.columns = one_per_task(self.model, streams)
         self.laterals = nn.ModuleList()
         for task in range(1, streams.n_tasks):
-            generators = [generator(s.seed, f"laterals/{task}") for s in streams.streams]
+            generators = streams.generators(f"laterals/{task}")
             shapes = [layer.weight.shape[1:] for layer in layers[1:]]
             self.laterals.append(
                 nn.ModuleList(

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from strategies.core import Batch, LaneFloat, Search, Share, Strategy, uniform_parameter
 from strategies.parts import by_task, fan_in, hidden_layers, unit_count, with_masks
-from suites.base import generator
 
 
 class SupSup(Strategy):
@@ -60,7 +59,7 @@ class SupSup(Strategy):
     def _draw(self, task: int) -> None:
         """Draw a task's score of every weight from U(-b, b), b = 1 / sqrt(inputs)."""
         for i, (layer, score) in enumerate(zip(self._layers, self._scores, strict=True)):
-            generators = [generator(s.seed, f"scores/{task}/{i}") for s in self.streams.streams]
+            generators = self.streams.generators(f"scores/{task}/{i}")
             score.data.copy_(uniform_parameter(generators, tuple(score.shape[1:]), fan_in(layer) ** -0.5))
 
     def begin_task(self, task: int) -> None:

@@ -51,18 +51,14 @@ class Memory:
         return self.slots
 
     def write(self, batch: Batch, **kept: Tensor) -> None:
-        """Offer rows to the memory, which decides which of them to store.
-
-        Args:
-            batch: The rows; those with weight 0 are skipped.
-            kept: The further tensors of these rows, by name, (L, B, ...) each.
-        """
-        self.write_reservoir(batch, **kept)
-
-    def write_reservoir(self, batch: Batch, **kept: Tensor) -> None:
         """Offer rows to a reservoir (Vitter 1985, Algorithm R): each row seen is equally likely to be stored.
 
-        Rows are offered in order: of two for the same slot the later is stored. Padding is not offered.
+        Rows are offered in order: of two for the same slot the later is stored. Other memories decide
+        otherwise which rows to store.
+
+        Args:
+            batch: The rows; those with weight 0, padding, are skipped.
+            kept: The further tensors of these rows, by name, (L, B, ...) each.
         """
         size = batch.rows_LB.shape[1]
         if batch.all_count and self.draws.can_plan:

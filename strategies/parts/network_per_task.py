@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from strategies.core import LaneBatchNorm2d, LaneConv2d, LaneLinear, LaneModel, LaneStreams
-from suites.base import generator
 
 
 def one_per_task(model: LaneModel, streams: LaneStreams) -> nn.ModuleList:
@@ -17,7 +16,7 @@ def one_per_task(model: LaneModel, streams: LaneStreams) -> nn.ModuleList:
     copies = [copy.deepcopy(model) for _ in range(streams.n_tasks)]
     for task, network in enumerate(copies):
         if task > 0:
-            reinitialise(network, [generator(s.seed, f"network/{task}") for s in streams.streams])
+            reinitialise(network, streams.generators(f"network/{task}"))
     return nn.ModuleList(copies).requires_grad_(False).eval()
 
 

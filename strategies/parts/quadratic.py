@@ -22,6 +22,8 @@ class QuadraticPenalty(Strategy):
     """Base of L2, EWC, SI, MAS and RWalk: importances, centres and the penalty's gradient."""
 
     family = "regularisation"
+    needs = "task boundaries, twice the parameters"
+    needs_boundaries = True
 
     def setup(self) -> None:
         """Start with zero importance, so without a penalty."""

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from strategies.core import LaneFloat, NotNegative, Search, Share, Strategy, per_lane, unless
-from suites.base import generator
 
 
 class ShrinkPerturb(Strategy):
@@ -39,7 +38,7 @@ class ShrinkPerturb(Strategy):
         if task == 0:
             return
         # Not self.draws, which draws for many steps ahead: there is one draw per task.
-        random = [generator(s.seed, f"perturb/{task}") for s in self.streams.streams]
+        random = self.streams.generators(f"perturb/{task}")
         for p, start in zip(self.model.parameters(), self.initial, strict=True):
             n = torch.stack([self._noise(start[lane], g) for lane, g in enumerate(random)])
             p.copy_(per_lane(self.shrink, p).to(p) * p + per_lane(self.perturb, p).to(p) * n)

@@ -25,7 +25,7 @@ from strategies.core import (
     unless,
 )
 from strategies.parts import frozen_features, tuned_transformer
-from suites.base import Training, generator
+from suites.base import Training
 
 
 class PromptPool(Strategy):
@@ -59,11 +59,6 @@ class PromptPool(Strategy):
     def start_keys(self, features: int) -> dict[str, Tensor]:
         """Return the initial values of what is trained besides the pool, lanes first."""
         raise NotImplementedError
-
-    def begin_task(self, task: int) -> None:
-        """Reset the keys' optimiser where the network's is reset."""
-        if self.streams.training.reset_optimiser:
-            self.key_optimiser.reset()
 
     def query(self, batch: Batch) -> Tensor:
         """Return the frozen backbone's features of rows, scaled to length 1, shape (L, B, F)."""
@@ -123,7 +118,7 @@ class L2P(PromptPool):
 
     def start_keys(self, features: int) -> dict[str, Tensor]:
         """Return the keys, uniform in [0, 1)."""
-        lanes = [generator(s.seed, "l2p/key") for s in self.streams.streams]
+        lanes = self.streams.generators("l2p/key")
         return {"key": torch.stack([torch.rand(self.pool, features, generator=g) for g in lanes])}
 
     def prompts(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -180,9 +175,8 @@ class CodaPrompt(PromptPool):
     @torch.no_grad()
     def begin_task(self, task: int) -> None:
         """Initialise the task's vectors orthogonal to all earlier ones (Gram-Schmidt; section 4.2)."""
-        super().begin_task(task)
         old, now = task * self._share, (task + 1) * self._share
-        generators = [generator(s.seed, f"coda-prompt/{task}") for s in self.streams.streams]
+        generators = self.streams.generators(f"coda-prompt/{task}")
         for vector_LMD in self.vectors():
             new = [torch.randn(self._share, vector_LMD.shape[2], generator=g) for g in generators]
             both_LMD = torch.cat([vector_LMD[:, :old], torch.stack(new).to(vector_LMD)], 1)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from strategies.baselines.ncm import ClassMeans
 from strategies.core import Batch, Count, LaneFloat, NotNegative
-from suites.base import generator
 
 RIDGES = tuple(10.0**power for power in range(-8, 9))
 """Candidates for lambda (Algorithm 1 in the paper's appendix)."""
@@ -38,7 +37,7 @@ class RanPAC(ClassMeans):
         """Draw each lane's projection; set all sums to 0."""
         super().setup()
         inputs, streams, width = self.sum_LUF.shape[2], self.streams, self.width
-        lanes = [generator(s.seed, "ranpac/projection") for s in streams.streams]
+        lanes = streams.generators("ranpac/projection")
         drawn = [torch.randn(inputs, width, generator=g) for g in lanes]
         self.projection_LFM = torch.stack(drawn).to(streams.device)
         # Sums over earlier tasks; in ``task_*`` over the current task: held-out rows, then the others.

@@ -12,7 +12,6 @@ from torch.func import functional_call
 
 from strategies.core import Batch, LaneFloat, NotNegative, Search, Strategy, mask, uniform_parameter, unless
 from strategies.parts import tuned_transformer
-from suites.base import generator
 
 
 class TaskLoRA(Strategy):
@@ -37,7 +36,7 @@ class TaskLoRA(Strategy):
         """Draw new factors from the model's initial distribution; their product is 0."""
         if task == 0:
             return
-        generators = [generator(s.seed, f"lora/{task}") for s in self.streams.streams]
+        generators = self.streams.generators(f"lora/{task}")
         for name, p in self._net.trained.items():
             if name.endswith("/down"):
                 p.copy_(uniform_parameter(generators, p.shape[1:], 1 / math.sqrt(p.shape[1])))

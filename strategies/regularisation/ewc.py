@@ -19,8 +19,6 @@ class EWC(QuadraticPenalty):
     name = "ewc"
     generates = True
     paper = "Kirkpatrick et al. 2017, Overcoming catastrophic forgetting in neural networks"
-    needs = "task boundaries, twice the parameters"
-    needs_boundaries = True
     presets = {"vandeven2022": {"lam": {"task": 1e5, "domain": 1e10, "class": 1e9}}}
 
     lam: Annotated[NotNegative, Search(1, 1e6, log=True)] = LaneFloat(1000.0)

@@ -18,8 +18,6 @@ class L2(QuadraticPenalty):
     name = "l2"
     generates = True
     paper = "Kirkpatrick et al. 2017, Overcoming catastrophic forgetting in neural networks"
-    needs = "task boundaries, twice the parameters"
-    needs_boundaries = True
 
     lam: Annotated[NotNegative, Search(1e-4, 10, log=True)] = LaneFloat(0.1)
     """Strength of the penalty."""

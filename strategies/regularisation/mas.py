@@ -19,8 +19,6 @@ class MAS(QuadraticPenalty):
 
     name = "mas"
     paper = "Aljundi et al. 2018, Memory aware synapses: learning what (not) to forget"
-    needs = "task boundaries, twice the parameters"
-    needs_boundaries = True
 
     lam: Annotated[NotNegative, Search(1e-4, 100, log=True)] = LaneFloat(0.01)
     """Strength of the penalty; the paper's 1 is for one head per task, and too strong for a shared head."""

@@ -34,7 +34,6 @@ class RWalk(QuadraticPenalty):
     name = "rwalk"
     paper = "Chaudhry et al. 2018, Riemannian walk for incremental learning"
     needs = "task boundaries, four times the parameters"
-    needs_boundaries = True
 
     lam: Annotated[NotNegative, Search(0.01, 1e4, log=True)] = LaneFloat(1.0)
     """Strength of the penalty."""

@@ -20,7 +20,6 @@ class SI(QuadraticPenalty):
     generates = True
     paper = "Zenke, Poole & Ganguli 2017, Continual learning through synaptic intelligence"
     needs = "task boundaries, four times the parameters"
-    needs_boundaries = True
     presets = {
         "vandeven2022": {"c": {"task": 10.0, "domain": 5e4, "class": 5e3}, "xi": 0.1}
         | {"path": "total", "negative": True}

@@ -173,10 +173,10 @@ class AdaptiveReplay(Replay):
     def after_step(self, batch: Batch) -> None:
         """Offer each row to its reservoir, review or watching; a row never changes between the two."""
         watched_LB = self.only_watched(batch.rows_LB)
-        self.memory.write_reservoir(replace(batch, weight_LB=batch.weight_LB * ~watched_LB))
+        self.memory.write(replace(batch, weight_LB=batch.weight_LB * ~watched_LB))
         # An error is at most 1, so that the first reading becomes the lowest.
         watched = replace(batch, weight_LB=batch.weight_LB * watched_LB)
-        self.watched.write_reservoir(watched, best=torch.ones_like(batch.weight_LB))
+        self.watched.write(watched, best=torch.ones_like(batch.weight_LB))
 
     def only_watched(self, rows_LB: Tensor) -> Tensor:
         """Return which rows are only watched: a hash of seed and row number decides in every epoch."""

@@ -52,7 +52,7 @@ class DER(Replay):
 
     def after_step(self, batch: Batch) -> None:
         """Offer the rows to the memory with their logits in this step."""
-        self.memory.write_reservoir(batch, logits=batch.noted[self.name])
+        self.memory.write(batch, logits=batch.noted[self.name])
 
 
 class DERPlusPlus(DER):

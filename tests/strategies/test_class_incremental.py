@@ -499,7 +499,7 @@ def test_scr_contrastive_loss_equals_a_double_loop() -> None:
 
 def test_scr_trains_on_two_views_of_new_and_stored_rows() -> None:
     strategy = ready("scr", view="same", batch=4, projection=5)
-    strategy.memory.write_reservoir(new_batch(strategy, 0))
+    strategy.memory.write(new_batch(strategy, 0))
     batch = new_batch(strategy, 1)
     ours = strategy.loss(batch)
     old = replayed(strategy, 4)
@@ -538,7 +538,7 @@ def test_scr_crops_equal_a_crop_by_hand() -> None:
 def test_scr_predicts_by_the_nearest_mean_of_its_memory() -> None:
     strategy = ready("scr")
     for task in range(2):
-        strategy.memory.write_reservoir(new_batch(strategy, task, 12))
+        strategy.memory.write(new_batch(strategy, task, 12))
     kept = enumerate(strategy.memory.rows_LM[:, :24])
     rows = [[rows[strategy.streams.units_of(lane, rows) == u] for u in range(4)] for lane, rows in kept]
     assert_nearest(strategy, new_batch(strategy, 0, 20), rows)

@@ -20,7 +20,7 @@ def test_the_reservoir_equals_algorithm_r(slots: int, size: int, steps: int, pad
     for step in range(steps):  # slots are planned ahead until a batch is padded
         rows = torch.randint(0, 240, (2, size), generator=random)
         weight = (torch.rand(2, size, generator=random) < 0.7).float() if padded and step % 3 == 1 else None
-        memory.write_reservoir(lanes.batch(rows, weight))
+        memory.write(lanes.batch(rows, weight))
         draws = same.uniform("reservoir", size)
         for lane in range(2):
             for b in range(size):
@@ -42,7 +42,7 @@ def test_tensors_stored_with_a_row_stay_with_it() -> None:
     memory = Memory(5, lanes, Draws([0, 1], "cpu"), {"mark": (2,)})
     for step in range(20):
         rows = torch.randint(0, 240, (2, 7), generator=torch.Generator().manual_seed(step))
-        memory.write_reservoir(lanes.batch(rows), mark=rows.unsqueeze(2).float() * torch.tensor([1.0, -1.0]))
+        memory.write(lanes.batch(rows), mark=rows.unsqueeze(2).float() * torch.tensor([1.0, -1.0]))
     slots = torch.arange(5).expand(2, 5)
     kept, rows = memory.read_kept("mark", slots), memory.rows_LM[:, :5].float()
     assert torch.equal(kept, torch.stack([rows, -rows], 2))
@@ -83,7 +83,7 @@ def test_an_empty_memory_gives_rows_of_zero_weight() -> None:
     both = join_batches(new, old)
     values = torch.arange(8.0).unsqueeze(0)
     assert float(both.mean_L(values)) == 1.0  # the mean of 0, 1, 2
-    memory.write_reservoir(new)
+    memory.write(new)
     assert memory.read(memory.draw_slots("r", 5), new).weight_LB.sum() == 5
 
 

@@ -146,6 +146,10 @@ def test_optimisers_of_other_parameters_have_the_rates_and_numbers_of_the_first(
     assert second.lr == [0.5] * 4
     assert torch.equal(second.lr_L, torch.full((4,), 0.5))
     assert len({*second.grouping}) == 1
+    step_on(second, second.parameters, 2)
+    first.reset()
+    assert all(bool((t == 0).all()) for t in second.state().values())
+    assert second.steps == [0] * 4
     with pytest.raises(AttributeError, match="beta1"):
         OPTIMISERS["sgd"](stacked(), RATES, DECAYS, beta1=0.5)
 

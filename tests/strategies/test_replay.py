@@ -44,7 +44,8 @@ def test_ways_of_writing_that_need_the_task_are_refused_with_hidden_boundaries()
 
 
 def test_memory_bytes_include_second_networks_and_anchors() -> None:
-    er, cls_er, hal = ready("er", buffer=9), ready("cls-er", buffer=9), ready("hal", buffer=9)
+    er, cls_er = ready("er", buffer=9), ready("cls-er", buffer=9)
+    hal = ready("hal", buffer=9, write="reservoir")
     of_model = 4 * sum(p[0].numel() for p in er.model.parameters())
     for strategy, beside in (
         (er, 0),
@@ -52,7 +53,7 @@ def test_memory_bytes_include_second_networks_and_anchors() -> None:
         (hal, 4 * 64 * 4),
     ):  # four anchors of 64 pixels
         assert held_memory(strategy) == (0, beside)
-        strategy.memory.write_reservoir(new_batch(strategy))
+        strategy.memory.write(new_batch(strategy))
         assert held_memory(strategy) == (6, 6 * (64 + 8) + beside)
 
 
