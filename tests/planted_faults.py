@@ -70,8 +70,8 @@ FAULTS = (
     ),
     Fault(
         "replay only from the last task",
-        "strategies/replay/er.py",
-        'return self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch)',
+        "strategies/parts/replay.py",
+        'return self.memory.replay("replay", self.stored(batch), batch)',
         "late = self.streams.task_of(self.memory.rows_LM[:, :-1]) >= self.task - 1\n"
         '        slots_LB = self.memory.draw_distinct("replay", 16, self.memory.in_use_LM() & late)\n'
         "        return self.memory.read(slots_LB, batch)",
@@ -86,14 +86,14 @@ FAULTS = (
     ),
     Fault(
         "LwF teacher not frozen",
-        "strategies/distillation/lwf.py",
+        "strategies/parts/teacher.py",
         "self.teacher = copy.deepcopy(self.model).requires_grad_(False).eval()",
         "self.teacher = self.model",
         "lwf",
     ),
     Fault(
         "distillation temperature ignored",
-        "strategies/parts/soft_targets.py",
+        "strategies/parts/teacher.py",
         "    return logits_LBU / per_lane(temperature_L, logits_LBU)",
         "    return logits_LBU",
         "lwf",

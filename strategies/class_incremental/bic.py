@@ -89,8 +89,7 @@ class BiC(Distilled):
         with torch.no_grad():
             alpha_LU, beta_LU = self._taught
             target_LBU = self.teacher(both.x_LBX) * alpha_LU.unsqueeze(1) + beta_LU.unsqueeze(1)
-        distil_L = both.mean_L(self.distil_LB(logits_LBU, target_LBU, self.temperature))
-        return (1 - self.old_share_L) * loss_L + self.old_share_L * distil_L
+        return self.with_distillation(loss_L, both, logits_LBU, target_LBU, self.temperature)
 
     def end_task(self, task: int) -> None:
         """Fit the correction of the new units, then choose exemplars."""

@@ -19,14 +19,13 @@ from strategies.core import (
     LaneLinear,
     Search,
     gradients,
-    join_batches,
     need_images,
     unless,
 )
-from strategies.parts import NearestMean, Replay
+from strategies.parts import NearestMean, Rehearsal
 
 
-class SCR(NearestMean, Replay):
+class SCR(NearestMean, Rehearsal):
     """Supervised contrastive replay with a nearest-class-mean classifier.
 
     L = mean_i -1/|P(i)| sum_{p in P(i)} log [exp(z_i z_p / T) / sum_{a != i} exp(z_i z_a / T)] over two views
@@ -37,12 +36,10 @@ class SCR(NearestMean, Replay):
     name = "scr"
     adds_gradient = False
     cost = 3.56  # 128 new and 100 old rows in two views; 22 at the paper's 10 new
-    sized_by = {"memory": "buffer", "compute": "batch"}
     paper = "Mai et al. 2021, Supervised contrastive replay"
     needs = "a memory of rows, a small second network"
 
     batch: CountOrNone = 100
-    """Stored rows per step; 0 for the number of new rows."""
     temperature: Annotated[LaneFloat, Bounds(1e-3), Search(0.03, 0.5, log=True)] = LaneFloat(0.07)
     """T: inner products are divided by this."""
     projection: Count = 128
@@ -69,7 +66,7 @@ class SCR(NearestMean, Replay):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the contrastive loss over two views of new and stored rows."""
-        both = join_batches(batch, self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch))
+        both = self.both(batch)
         x_LVCHW = torch.cat([both.x_LBX, self.second_view(both.x_LBX)], 1)
         z_LVF = F.normalize(self.projector(self.model.features(x_LVCHW)), dim=2)
         return contrastive_L(z_LVF, both.y_LB.repeat(1, 2), both.weight_LB.repeat(1, 2), self.temperature)

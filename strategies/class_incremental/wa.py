@@ -36,8 +36,7 @@ class WA(Distilled):
             return loss_L
         with torch.no_grad():
             target_LBU = self.teacher(both.x_LBX)
-        distil_L = both.mean_L(self.distil_LB(logits_LBU, target_LBU, self.temperature))
-        return (1 - self.old_share_L) * loss_L + self.old_share_L * distil_L
+        return self.with_distillation(loss_L, both, logits_LBU, target_LBU, self.temperature)
 
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:

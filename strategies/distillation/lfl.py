@@ -1,16 +1,16 @@
 """Less-forgetful learning."""
 
-import copy
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, LaneFloat, NotNegative, Search, Strategy, mask
+from strategies.core import Batch, LaneFloat, NotNegative, Search, mask
+from strategies.parts import WithTeacher
 from suites.base import Training
 
 
-class LFL(Strategy):
+class LFL(WithTeacher):
     """Less-forgetful learning: the head is frozen after the first task, changes of features are penalised.
 
     L_new + lambda * 1/2 ||f(x) - f*(x)||^2, f* the features of the network before the task, the mean over
@@ -40,10 +40,6 @@ class LFL(Strategy):
             scenario = "domain"  # a free head can learn new units
         return super().unsuitable(scenario, training)
 
-    def setup(self) -> None:
-        """Copy the network; the copy is refreshed after each task."""
-        self.teacher = copy.deepcopy(self.model).requires_grad_(False).eval()
-
     def loss(self, batch: Batch) -> Tensor:
         """Return cross-entropy plus the weighted distance of features."""
         features_LBF = self.model.features(batch.x_LBX)
@@ -59,7 +55,3 @@ class LFL(Strategy):
         if self.task and self.head == "frozen":
             for p, saved in zip(self.model.head.parameters(), self.teacher.head.parameters(), strict=True):
                 p.detach().copy_(saved)
-
-    def end_task(self, task: int) -> None:
-        """Copy the network: its features are the targets of the next task."""
-        self.teacher.load_state_dict(self.model.state_dict())

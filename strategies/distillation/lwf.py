@@ -1,16 +1,15 @@
 """Learning without forgetting."""
 
-import copy
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, LaneFloat, NotNegative, Search, Strategy, mask, only_if, unless
-from strategies.parts import soft_cross_entropy
+from strategies.core import Batch, Bounds, LaneFloat, NotNegative, Search, mask, only_if, unless
+from strategies.parts import WithTeacher, soft_cross_entropy, taught_heads
 
 
-class LwF(Strategy):
+class LwF(WithTeacher):
     """Learning without forgetting: on new rows, keep the outputs of the network before the task.
 
     Distillation is the cross-entropy of tempered outputs (Li & Hoiem, eq. 2 to 4): in task-incremental
@@ -41,19 +40,6 @@ class LwF(Strategy):
     ] = "active"
     """Class-incremental: over all active units, or only over those of earlier tasks."""
 
-    def setup(self) -> None:
-        """Copy the network; the copy is refreshed after each task."""
-        self.teacher = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self._earlier_L1U = torch.zeros_like(self.streams.own_LTU[:, :1])
-
-    def begin_task(self, task: int) -> None:
-        """Look up the units of earlier tasks."""
-        self._earlier_L1U = self.streams.own_LTU[:, :task].any(1, keepdim=True)
-
-    def end_task(self, task: int) -> None:
-        """Copy the network: its outputs are the targets of the next task."""
-        self.teacher.load_state_dict(self.model.state_dict())
-
     def not_composable_reason(self) -> str | None:
         """With ``balance=tasks`` the loss on new rows has a weight, so the loss is not a plain sum."""
         return f"balance=tasks of {self.name} weights new rows, too" if self.balance == "tasks" else None
@@ -79,16 +65,11 @@ class LwF(Strategy):
         return self.task * old.mean(0) if self.balance == "tasks" else self.lam * old.sum(0)
 
     def units(self, batch: Batch) -> list[tuple[Tensor | None, Tensor | None]]:
-        """Return pairs of units: those of the network's softmax and those of the teacher's.
-
-        Each is bool (L, 1, U), or None for all units.
-        """
-        if self.streams.scenario == "task":
-            heads = [self.streams.own_LTU[:, t : t + 1] for t in range(self.task)]
-            return [(units, units) for units in heads]
-        if self.streams.scenario != "domain" and self.distil == "seen":
-            return [(self._earlier_L1U, self._earlier_L1U)]
-        return [(batch.active_LBU, self.streams.taught(self.task))]
+        """Return pairs of units: those of the network's softmax and those of the teacher's."""
+        if self.distil == "seen" and self.streams.scenario in ("class", "online"):
+            earlier_L1U = self.streams.own_LTU[:, : self.task].any(1, keepdim=True)
+            return [(earlier_L1U, earlier_L1U)]
+        return taught_heads(self.streams, batch, self.task)
 
     def distance_L(self, logits_LBU: Tensor, target_LBU: Tensor, batch: Batch) -> Tensor:
         """Return -sum_u softmax(target/T)_u log softmax(logits/T)_u, mean over rows, shape (L,)."""

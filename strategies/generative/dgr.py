@@ -31,6 +31,7 @@ from strategies.parts import (
     need_pixels_0_to_1,
     new_and_replayed,
     soft_cross_entropy,
+    taught_heads,
 )
 
 
@@ -120,16 +121,14 @@ class DGR(Strategy):
             return self.cross_entropy(mask(logits_LBU, batch.active_LBU), batch)
         with torch.no_grad():
             target_LBU = self.earlier_model(x_LBX[:, new:])
+        heads = taught_heads(self.streams, batch, self.task)
         if x_LBX.is_cuda and self.labels_alike:
-            ((units, taught),) = self.heads(batch)
+            ((units, taught),) = heads
             label_LB = torch.cat([batch.y_LB, mask(target_LBU, taught).argmax(2)], 1)
             return self.weigh(batch, row_losses(mask(logits_LBU, units), label_LB), share)
         new_LBU, old_LBU = logits_LBU.split([new, target_LBU.shape[1]], 1)
         new_L = self.cross_entropy(mask(new_LBU, batch.active_LBU), batch)
-        old_L = [
-            self.distance_L(mask(old_LBU, units), mask(target_LBU, taught))
-            for units, taught in self.heads(batch)
-        ]
+        old_L = [self.distance_L(mask(old_LBU, units), mask(target_LBU, taught)) for units, taught in heads]
         return share * new_L + (1 - share) * torch.stack(old_L).mean(0)
 
     @property
@@ -137,16 +136,6 @@ class DGR(Strategy):
         """Whether new and generated rows have labels of one kind, among the same units."""
         plain = self.targets == "hard" and not self.streams.training.label_smoothing
         return plain and self.streams.scenario != "task"
-
-    def heads(self, batch: Batch) -> list[tuple[Tensor | None, Tensor | None]]:
-        """Return the units a generated row is learned on, and those that the earlier solver labels it with.
-
-        In task-incremental streams there is one pair for each earlier task, with that task's units.
-        """
-        if self.streams.scenario == "task":
-            heads = [self.streams.own_LTU[:, t : t + 1] for t in range(self.task)]
-            return [(units, units) for units in heads]
-        return [(batch.active_LBU, self.streams.taught(self.task))]
 
     def distance_L(self, logits_LBU: Tensor, target_LBU: Tensor) -> Tensor:
         """Return each lane's mean cross-entropy to the earlier solver's labels or soft targets."""

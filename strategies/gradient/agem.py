@@ -2,11 +2,11 @@
 
 import torch
 
-from strategies.core import CountOrNone, dot_and_square_L, gradients, per_lane
-from strategies.parts import RowReplay
+from strategies.core import dot_and_square_L, gradients, per_lane
+from strategies.parts import Rehearsal, RowReplay
 
 
-class AGEM(RowReplay):
+class AGEM(Rehearsal, RowReplay):
     """A-GEM: a step may not, to first order, raise the loss on a sample from the memory.
 
     If g . r < 0, g becomes g - (g . r / r . r) r, with r the gradient on the sample (Chaudhry 2019, eq. 11).
@@ -14,19 +14,10 @@ class AGEM(RowReplay):
 
     name = "agem"
     generates = True
-    cost = 2.0
-    sized_by = {"memory": "buffer", "compute": "batch"}
     family = "gradient"
     paper = "Chaudhry et al. 2019, Efficient lifelong learning with A-GEM"
     projects = True
     presets = {"vandeven2022": {"buffer": 1000, "write": "per-class"}}
-
-    batch: CountOrNone = 0
-    """Stored rows drawn for a step; 0 for the number of new rows."""
-
-    def step_cost(self, new: int) -> float:
-        """Return the cost of a step: new rows and the sample."""
-        return 1 + (self.batch or new) / new
 
     def adjust_gradients(self) -> None:
         """Project each lane's gradient so that its product with the sample's gradient is not negative."""
@@ -34,7 +25,7 @@ class AGEM(RowReplay):
         if self.task == 0 and self.streams.training.boundaries == "shown":
             return
         parameters, new = list(self.model.parameters()), self.context.batch
-        old = self.memory.replay("reference", self.batch or new.rows_LB.shape[1], new)
+        old = self.memory.replay("reference", self.stored(new), new)
         with self.autocast():
             loss_L = self.cross_entropy(self.logits(old), old)
         ones_L = self.streams.ones_L.to(loss_L.dtype)

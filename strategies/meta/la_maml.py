@@ -21,21 +21,20 @@ from strategies.core import (
     NotNegative,
     Search,
     dot_L,
-    join_batches,
     mask,
     per_lane,
     unless,
 )
-from strategies.parts import Replay
+from strategies.parts import Rehearsal
 from suites.base import Training
 
 
-class LookAhead(Replay):
+class LookAhead(Rehearsal):
     """Base of the look-ahead methods: the quick steps and the outer loss after them."""
 
     family = "meta"
     needs = "a memory of rows, gradients through a few steps"
-    sized_by = {"memory": "buffer", "compute": "batch"}
+    cost = 3.0
 
     batch: CountOrNone = 0
     """Stored rows in the outer loss; 0 for the number of new rows."""
@@ -53,7 +52,7 @@ class LookAhead(Replay):
 
     def look_ahead(self, batch: Batch, rates: Mapping[str, Tensor]) -> Tensor:
         """Return the outer loss after quick steps of the parameters named in ``rates``, shape (L,)."""
-        both = join_batches(batch, self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch))
+        both = self.both(batch)
         fast: dict[str, Tensor] = dict(self.model.named_parameters())
         ahead, stepped = [], []
         size, second = batch.rows_LB.shape[1], self.order == "second"
@@ -87,7 +86,6 @@ class LaMAML(LookAhead):
     """
 
     name = "la-maml"
-    cost = 3.0
     paper = "Gupta et al. 2020, La-MAML: look-ahead meta learning for continual learning"
 
     eta: Annotated[NotNegative, Search(0.03, 1, log=True)] = LaneFloat(0.3)
@@ -143,7 +141,6 @@ class OML(LookAhead):
     """
 
     name = "oml"
-    cost = 3.0
     paper = "Javed & White 2019, Meta-learning representations for continual learning"
 
     order: Literal["first", "second"] = "second"

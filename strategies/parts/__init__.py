@@ -24,9 +24,15 @@ from strategies.parts.noise import GaussianNoise
 from strategies.parts.per_example import counting_rows, groups_as_lanes, rows_at_once
 from strategies.parts.quadratic import ROWS_AT_ONCE, QuadraticPenalty
 from strategies.parts.recycling import Recycling
-from strategies.parts.replay import Replay, RowReplay, virtual_step
+from strategies.parts.replay import Rehearsal, Replay, RowReplay, virtual_step
 from strategies.parts.row_sample import sample_rows
-from strategies.parts.soft_targets import cross_entropy_with, soft_cross_entropy, tempered
+from strategies.parts.teacher import (
+    WithTeacher,
+    cross_entropy_with,
+    soft_cross_entropy,
+    taught_heads,
+    tempered,
+)
 from strategies.parts.vae import (
     VAE,
     Decoder,
@@ -41,10 +47,11 @@ from strategies.parts.weighted_rows import new_and_replayed
 __all__ = [
     "ROWS_AT_ONCE", "VAE", "Critic", "Decoder", "Distilled", "ExemplarReplay", "GANAdam", "Gated",
     "GaussianNoise", "GreedyMemory", "ImageGenerator", "Latent", "Layer", "Memory", "NearestMean",
-    "QuadraticPenalty", "Recycling", "Replay", "RowReplay", "absolute_gradients", "by_task", "counting_rows",
-    "cross_entropy_with", "fan_in", "features_of", "frozen_features", "groups_as_lanes", "held_out_count",
-    "hidden_layers", "inputs_during", "log_normal_density", "need_pixels_0_to_1", "new_and_replayed",
-    "one_per_task", "pick_marked", "pick_rows", "real_rows", "reconstruction_loss", "relu_chain",
-    "rows_at_once", "sample_and_log_ratio", "sample_latent", "sample_rows", "soft_cross_entropy",
-    "squared_gradients", "tempered", "tuned_transformer", "unit_count", "virtual_step", "with_masks",
+    "QuadraticPenalty", "Recycling", "Rehearsal", "Replay", "RowReplay", "WithTeacher", "absolute_gradients",
+    "by_task", "counting_rows", "cross_entropy_with", "fan_in", "features_of", "frozen_features",
+    "groups_as_lanes", "held_out_count", "hidden_layers", "inputs_during", "log_normal_density",
+    "need_pixels_0_to_1", "new_and_replayed", "one_per_task", "pick_marked", "pick_rows", "real_rows",
+    "reconstruction_loss", "relu_chain", "rows_at_once", "sample_and_log_ratio", "sample_latent",
+    "sample_rows", "soft_cross_entropy", "squared_gradients", "taught_heads", "tempered", "tuned_transformer",
+    "unit_count", "virtual_step", "with_masks",
 ]  # fmt: skip

@@ -153,6 +153,20 @@ class SharedMemory(Memory):
         """Return the number of rows of the lane's shares, which can leave some slots empty."""
         return int(self.share_L1[lane]) * sum(len(t.units) for t in self.streams.streams[lane].tasks)
 
+    def write_per_class(self, rows: list[Tensor]) -> None:
+        """Add random rows of each class among each lane's ``rows``, up to its share."""
+        # One draw of the largest length for all lanes, so that no lane's numbers depend on other lanes.
+        self.changed()
+        draw_LR = self.draws.uniform("per class", max(len(r) for r in rows))
+        for lane, rows_R in enumerate(rows):
+            rows_R = rows_R.to(self.rows_LM.device)[draw_LR[lane, : len(rows_R)].argsort()]
+            units_R = self.streams.units_of(lane, rows_R)
+            for unit in units_R.unique():
+                start = int(self.filled_L[lane])
+                chosen = rows_R[units_R == unit][: min(int(self.share_L1[lane]), self.slots - start)]
+                self.rows_LM[lane, start : start + len(chosen)] = chosen
+                self.filled_L[lane] += len(chosen)
+
 
 class RingMemory(SharedMemory):
     """The latest rows of each class in equal shares, first in, first out (Chaudhry 2019, tiny memories)."""

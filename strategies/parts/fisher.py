@@ -45,7 +45,7 @@ def squared_gradients(
 
     def predictions(run: Run, batch: Batch, draw_LB: Tensor | None) -> list[tuple[Tensor, Tensor]]:
         log_p_LBU = logits(batch, run).log_softmax(2)
-        weight_LB = _weight(batch, log_p_LBU[:, :, 0])
+        weight_LB = batch.weight_LB.to(log_p_LBU.dtype)
         if estimator != "exact":
             label_LB = batch.y_LB if estimator == "true" else _sample(log_p_LBU.detach(), draw_LB)
             return [(log_p_LBU.gather(2, label_LB.unsqueeze(2)).squeeze(2), weight_LB)]
@@ -65,7 +65,7 @@ def absolute_gradients(model: LaneModel, batch: Batch, output: Output) -> list[T
 
     def values(run: Run, batch: Batch, draw_LB: Tensor | None) -> list[tuple[Tensor, Tensor]]:
         value_LB = output(batch, run)
-        return [(value_LB, _weight(batch, value_LB))]
+        return [(value_LB, batch.weight_LB.to(value_LB.dtype))]
 
     return _summed(model, batch, values, torch.abs)
 
@@ -98,11 +98,6 @@ def _summed(
                 for p, summed in _layer(layer, inputs, g, weight_LB, size):
                     found[id(p)] += summed
     return [found[id(p)] for p in model.parameters()]
-
-
-def _weight(batch: Batch, like_LB: Tensor) -> Tensor:
-    """Return the weights of the batch in the precision of ``like_LB``."""
-    return batch.weight_LB.to(like_LB.dtype)
 
 
 def _sample(log_p_LBU: Tensor, draw_LB: Tensor | None) -> Tensor:

@@ -3,7 +3,6 @@
 Axes: L lanes, B batch, U units, N rows of one class, K rows in order.
 """
 
-import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -14,7 +13,7 @@ from torch import Tensor
 from strategies.core import Batch, Count, CountOrNone, Strategy, Unsuitable, join_batches, mask, pad_rows
 from strategies.parts.exemplars import Exemplars, herding_order
 from strategies.parts.nearest_mean import features_of
-from strategies.parts.soft_targets import soft_cross_entropy
+from strategies.parts.teacher import WithTeacher, soft_cross_entropy
 
 
 class ExemplarReplay(Strategy):
@@ -101,28 +100,21 @@ class ExemplarReplay(Strategy):
             yield self.exemplars.group_L(task, nth), is_unit_LU, rows_LN, real_LN
 
 
-class Distilled(ExemplarReplay):
+class Distilled(WithTeacher, ExemplarReplay):
     """Exemplars, and distillation of old classes from a copy of the network before the task (the teacher)."""
 
     needs = "task boundaries, a memory of rows, a copy of the network"
     cost = 2.67  # two thirds: the teacher's forward passes
-
-    def setup(self) -> None:
-        """Create an empty memory and copy the network; the copy is refreshed after each task."""
-        super().setup()
-        self.teacher = copy.deepcopy(self.model).requires_grad_(False).eval()
-
-    def end_task(self, task: int) -> None:
-        """Choose exemplars, and copy the network: it is the next task's teacher."""
-        super().end_task(task)
-        self.teacher.load_state_dict(self.model.state_dict())
 
     @property
     def old_share_L(self) -> Tensor:
         """The share of old classes among those seen: the weight of distillation in BiC and WA."""
         return self._old_LU.sum(1) / self._seen_LU.sum(1)
 
-    def distil_LB(self, logits_LBU: Tensor, target_LBU: Tensor, temperature_L: Tensor) -> Tensor:
-        """Return -sum softmax(target / T) log softmax(logits / T) over the old units, shape (L, B)."""
-        old_L1U = self._old_LU.unsqueeze(1)
-        return soft_cross_entropy(mask(logits_LBU, old_L1U), mask(target_LBU, old_L1U), temperature_L)
+    def with_distillation(
+        self, loss_L: Tensor, both: Batch, logits_LBU: Tensor, target_LBU: Tensor, temperature_L: Tensor
+    ) -> Tensor:
+        """Return (1 - a) of the loss plus a of the distillation over the old units, a their share, (L,)."""
+        old_L1U, share_L = self._old_LU.unsqueeze(1), self.old_share_L
+        old_LB = soft_cross_entropy(mask(logits_LBU, old_L1U), mask(target_LBU, old_L1U), temperature_L)
+        return (1 - share_L) * loss_L + share_L * both.mean_L(old_LB)

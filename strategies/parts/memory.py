@@ -1,11 +1,10 @@
-"""Replay memory: it stores row numbers, is written as a reservoir or per class, and is read uniformly.
+"""Replay memory: it stores row numbers, is written as a reservoir, and is read uniformly.
 
 Memories balanced over classes are in ``class_memory``.
 
 Axes: L lanes, B batch, M memory slots, C classes; X the axes of one row.
 """
 
-from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -123,23 +122,6 @@ class Memory:
         """Return the slot of the n-th row: the next free one, else a random one of n; ``slots`` if none."""
         drawn = (draw * nth).long()
         return torch.where(nth <= self.slots, nth - 1, drawn.clamp(max=self.slots))
-
-    def write_per_class(self, rows: list[Tensor], per_class: Sequence[int]) -> None:
-        """Add up to ``per_class`` random rows of each class among each lane's ``rows``."""
-        # One draw of the largest length for all lanes, so that no lane's numbers depend on other lanes.
-        self.changed()
-        draw_LR = self.draws.uniform("per class", max(len(r) for r in rows))
-        for lane, rows_R in enumerate(rows):
-            rows_R = rows_R.to(self.rows_LM.device)
-            order_R = draw_LR[lane, : len(rows_R)].argsort()
-            rows_R = rows_R[order_R]
-            units_R = self.streams.units_of(lane, rows_R)
-            for unit in units_R.unique():
-                chosen = rows_R[units_R == unit][: per_class[lane]]
-                start = int(self.filled_L[lane])
-                chosen = chosen[: self.slots - start]
-                self.rows_LM[lane, start : start + len(chosen)] = chosen
-                self.filled_L[lane] += len(chosen)
 
     def look(self) -> None:
         """Note on the host whether every lane has a row: reading is then cheaper. Waits for the device."""

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from strategies.core import Batch, Count, LaneModel, Strategy, per_lane
+from strategies.core import Batch, Count, CountOrNone, LaneModel, Strategy, join_batches, per_lane
 from strategies.parts.class_memory import BalancedMemory, RingMemory, SharedMemory
 from strategies.parts.memory import Memory
 from suites.base import Training
@@ -31,6 +31,32 @@ class Replay(Strategy):
     def after_step(self, batch: Batch) -> None:
         """Offer the rows of this step to the memory."""
         self.memory.write(batch)
+
+
+class Rehearsal(Replay):
+    """Base of replay methods that learn stored rows at every step."""
+
+    cost = 2.0
+    sized_by = {"memory": "buffer", "compute": "batch"}
+
+    batch: CountOrNone = 0
+    """Stored rows per step; 0 for the number of new rows."""
+
+    def step_cost(self, new: int) -> float:
+        """Return the cost of a step: ``cost`` is with as many stored rows as new ones, which are one pass."""
+        return self.cost - 1 + (self.batch or new) / new
+
+    def stored(self, batch: Batch) -> int:
+        """Return the number of stored rows in the step of these new rows."""
+        return self.batch or batch.rows_LB.shape[1]
+
+    def replayed(self, batch: Batch) -> Batch:
+        """Return the stored rows of this step."""
+        return self.memory.replay("replay", self.stored(batch), batch)
+
+    def both(self, batch: Batch) -> Batch:
+        """Return the new rows and then the stored ones."""
+        return join_batches(batch, self.replayed(batch))
 
 
 class RowReplay(Replay):
@@ -69,8 +95,7 @@ class RowReplay(Replay):
         """With ``per-class``, store an equal share for each of the task's classes."""
         if self.write == "per-class":
             assert isinstance(self.memory, SharedMemory)
-            rows = [s.tasks[task].train_rows for s in self.streams.streams]
-            self.memory.write_per_class(rows, self.memory.share_L1.flatten().tolist())
+            self.memory.write_per_class([s.tasks[task].train_rows for s in self.streams.streams])
 
 
 def virtual_step(model: LaneModel, grads: tuple[Tensor, ...], lr_L: Tensor) -> dict[str, Tensor]:

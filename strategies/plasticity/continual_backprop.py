@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Search, Share, unless
+from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Search, Share, per_lane, unless
 from strategies.parts import Recycling
 
 
@@ -83,5 +83,4 @@ class ContinualBackprop(Recycling):
         for tensor in (incoming, *others, self.utility[i], self.output[i], self.age[i]):
             was = tensor[lane_L, unit_L]
             new = new_LI if tensor is incoming else torch.zeros_like(was)
-            on = replace_L.view(-1, *[1] * (was.dim() - 1))
-            tensor[lane_L, unit_L] = torch.where(on, new, was)
+            tensor[lane_L, unit_L] = torch.where(per_lane(replace_L, was), new, was)

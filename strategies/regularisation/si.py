@@ -47,8 +47,7 @@ class SI(QuadraticPenalty):
     def begin_task(self, task: int) -> None:
         """Start a new path."""
         super().begin_task(task)
-        for w in self.path_integral:
-            w.zero_()
+        torch._foreach_zero_(self.path_integral)
 
     def adjust_gradients(self) -> None:
         """Add the penalty's gradient; record the parameters before the step and the gradient of ``path``."""

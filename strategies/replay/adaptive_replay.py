@@ -26,7 +26,7 @@ from strategies.core import (
     restore_buffers,
     splitmix64,
 )
-from strategies.parts import Memory, Replay
+from strategies.parts import Memory, Rehearsal
 from suites.base import derive
 
 PARTS = 20
@@ -34,7 +34,7 @@ PARTS = 20
 SCHEDULE = ("step", "error", "forgetting", "strength", "frequency", "reviews_so_far")
 
 
-class AdaptiveReplay(Replay):
+class AdaptiveReplay(Rehearsal):
     """Replay more often and more strongly, the more is forgotten of watched rows that are never replayed.
 
     The loss is L_new + lambda L_old at steps that review and L_new at the others. Every few steps a detector
@@ -49,7 +49,6 @@ class AdaptiveReplay(Replay):
     name = "adaptive-replay"
     adds_gradient = False
     cost = 2.1  # steps without review compute it too, at weight 0; watching is a tenth
-    sized_by = {"memory": "buffer", "compute": "batch"}
     paper = "a method of this library"
     needs = "a memory of rows, a part of it only for watching"
 
@@ -72,10 +71,6 @@ class AdaptiveReplay(Replay):
     """Share of steps that review when nothing is forgotten."""
     alarm: Annotated[LaneFloat, Bounds(1e-6), only_if("control", "adaptive")] = LaneFloat(0.1)
     """Forgetting (rise of the mean error) at which review is most frequent and strongest."""
-
-    def step_cost(self, new: int) -> float:
-        """Return the cost of a step: new and stored rows, and watching."""
-        return 1.1 + (self.batch or new) / new
 
     def setup(self) -> None:
         """Divide the memory between review and watching; start at frequency 1 and strength ``lam``."""
@@ -116,7 +111,7 @@ class AdaptiveReplay(Replay):
             self.measure(batch, active_L & (self.since_L % self.every == 0))
         self._since = [n + on for n, on in zip(self._since, active, strict=True)]
         review_L = self.reviews_now(active_L)
-        old = self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch)
+        old = self.replayed(batch)
         old = replace(old, weight_LB=old.weight_LB * review_L.unsqueeze(1))
         self.replayed_L += old.weight_LB.sum(1).long()
         batch.noted[self.name] = copy_buffers(self.model), review_L

@@ -20,10 +20,10 @@ from strategies.core import (
     per_lane,
     unless,
 )
-from strategies.parts import RowReplay, real_rows
+from strategies.parts import Rehearsal, RowReplay, real_rows
 
 
-class CLSER(RowReplay):
+class CLSER(Rehearsal, RowReplay):
     """Replay with two running means of the parameters, a plastic and a stable one, as teachers.
 
     L = CE(new and stored rows) + lambda |h(x) - z|^2 on stored rows, where z are the logits of the
@@ -33,7 +33,6 @@ class CLSER(RowReplay):
 
     name = "cls-er"
     cost = 2.67  # two thirds of a pass: both mean models run forward only
-    sized_by = {"memory": "buffer", "compute": "batch"}
     paper = "Arani, Sarfraz & Zonooz 2022, Learning fast, learning slow"
     needs = "a memory of rows, two copies of the network"
     presets = {
@@ -44,7 +43,6 @@ class CLSER(RowReplay):
     }  # fmt: skip
 
     batch: Annotated[CountOrNone, Later()] = 0
-    """Stored rows per step; 0 for the number of new rows."""
     lam: Annotated[NotNegative, Search(0.05, 5, log=True)] = LaneFloat(2.0)
     """lambda: weight of the squared distance to the mean models' logits."""
     plastic_rate: Annotated[Share, unless("lam", 0.0)] = LaneFloat(1.0)
@@ -68,8 +66,7 @@ class CLSER(RowReplay):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return cross-entropy plus the distance to the mean models; one forward pass for both."""
-        new = batch.rows_LB.shape[1]
-        old = self.memory.replay("replay", self.batch or new, batch)
+        new, old = batch.rows_LB.shape[1], self.replayed(batch)
         both = join_batches(batch, old)
         raw_LBU = self.model(both.x_LBX)
         square_LB = (raw_LBU[:, new:] - self.target(old)).square().mean(2)

@@ -5,10 +5,10 @@ from typing import Annotated
 from torch import Tensor
 
 from strategies.core import Batch, CountOrNone, LaneFloat, Later, NotNegative, Search, mask
-from strategies.parts import Memory, Replay
+from strategies.parts import Memory, Rehearsal
 
 
-class DER(Replay):
+class DER(Rehearsal):
     """Dark experience replay: rows are stored with their logits, which the network has to match.
 
     L = L_new + alpha ||z - h(x)||^2, a mean over rows and units (Buzzega 2020, eq. 5; the paper sums over
@@ -16,19 +16,12 @@ class DER(Replay):
     """
 
     name = "der"
-    cost = 2.0
-    sized_by = {"memory": "buffer", "compute": "batch"}
     paper = "Buzzega et al. 2020, Dark experience for general continual learning"
     needs = "a memory of rows and logits"
 
     batch: Annotated[CountOrNone, Later()] = 0
-    """Stored rows per step; 0 for the number of new rows."""
     alpha: Annotated[NotNegative, Search(0.05, 2, log=True)] = LaneFloat(0.3)
     """Weight of the distance between logits."""
-
-    def step_cost(self, new: int) -> float:
-        """Return the cost of a step: new and stored rows."""
-        return 1 + (self.batch or new) / new
 
     def setup(self) -> None:
         """Make an empty memory with room for the logits of all units."""
@@ -40,7 +33,7 @@ class DER(Replay):
 
     def loss_and_logits(self, batch: Batch, *draws: str) -> tuple[Tensor, list[tuple[Batch, Tensor]]]:
         """Return the loss, shape (L,), and for each further draw from the memory its rows and raw logits."""
-        size = self.batch or batch.rows_LB.shape[1]
+        size = self.stored(batch)
         slots_LB = self.memory.draw_slots("logits", size)
         old = self.memory.read(slots_LB, batch, drawn=True)
         more = [self.memory.replay(name, size, batch) for name in draws]

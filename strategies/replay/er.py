@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Search, join_batches, only_if
-from strategies.parts import RowReplay
+from strategies.core import Batch, LaneFloat, NotNegative, Search, only_if
+from strategies.parts import Rehearsal, RowReplay
 from suites.base import Training
 
 
-class ER(RowReplay):
+class ER(Rehearsal, RowReplay):
     """Experience replay: each step learns new rows and an equal number of stored rows.
 
     The loss is one mean over both (``concatenated``, Chaudhry 2019), L_new + lambda L_old (``sum``), or
@@ -19,13 +19,9 @@ class ER(RowReplay):
 
     name = "er"
     generates = True
-    cost = 2.0
-    sized_by = {"memory": "buffer", "compute": "batch"}
     paper = "Chaudhry et al. 2019, On tiny episodic memories in continual learning"
     presets = {"vandeven2022": {"buffer": 1000, "write": "per-class", "balance": "tasks"}}
 
-    batch: CountOrNone = 0
-    """Stored rows per step; 0 for the number of new rows."""
     balance: Literal["concatenated", "sum", "tasks"] = "concatenated"
     """concatenated: one mean over new and stored rows; sum: L_new + lam L_old; tasks: at task t,
     1/t L_new + (1 - 1/t) L_old."""
@@ -38,23 +34,11 @@ class ER(RowReplay):
             return "balance=tasks needs to know where tasks begin; concatenated and sum do not"
         return super().unsuitable(scenario, training)
 
-    def step_cost(self, new: int) -> float:
-        """Return the cost of a step: new and stored rows."""
-        return 1 + (self.batch or new) / new
-
     def not_composable_reason(self) -> str | None:
         """Refuse all but balance=sum: the others also weight the loss on new rows."""
         if self.balance == "sum":
             return None
         return f"balance={self.balance} of {self.name} weights new rows too; balance=sum does not"
-
-    def replayed(self, batch: Batch) -> Batch:
-        """Return the stored rows of this step."""
-        return self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch)
-
-    def both(self, batch: Batch) -> Batch:
-        """Return the new rows and then the stored ones."""
-        return join_batches(batch, self.replayed(batch))
 
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor:
         """Return lambda L_old."""

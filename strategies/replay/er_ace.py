@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from strategies.core import Batch, CountOrNone, Later, mask
-from strategies.parts import RowReplay
+from strategies.parts import Rehearsal, RowReplay
 
 
-class ERACE(RowReplay):
+class ERACE(Rehearsal, RowReplay):
     """ER whose softmax on new rows covers only the classes of the batch; on stored rows, all classes.
 
     L = L_ace(new, classes of the new batch) + L_ce(old, all classes seen) (Caccia 2022, eq. 6). New rows
@@ -17,17 +17,10 @@ class ERACE(RowReplay):
     """
 
     name = "er-ace"
-    cost = 2.0
-    sized_by = {"memory": "buffer", "compute": "batch"}
     paper = "Caccia et al. 2022, New insights on reducing abrupt representation change"
     scenarios = ("class", "online")
 
     batch: Annotated[CountOrNone, Later()] = 0
-    """Stored rows per step; 0 for the number of new rows."""
-
-    def step_cost(self, new: int) -> float:
-        """Return the cost of a step: new and stored rows."""
-        return 1 + (self.batch or new) / new
 
     def setup(self) -> None:
         """Make an empty memory; where boundaries are hidden, start with no class met."""
@@ -52,5 +45,5 @@ class ERACE(RowReplay):
                 self.met_LU |= present_LU
                 compete_LU = compete_LU | ~self.met_LU
             logits_LBU = mask(logits_LBU, compete_LU.unsqueeze(1))
-        old = self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch)
+        old = self.replayed(batch)
         return self.cross_entropy(logits_LBU, batch) + self.cross_entropy(self.logits(old), old)

@@ -7,10 +7,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from strategies.core import Batch, Bounds, CountOrNone, LaneFloat, Later, Search, per_lane
-from strategies.parts import RowReplay, pick_marked, real_rows
+from strategies.parts import Rehearsal, RowReplay, pick_marked, real_rows
 
 
-class ERAML(RowReplay):
+class ERAML(Rehearsal, RowReplay):
     """ER with a contrastive loss on new rows and cross-entropy over all classes on stored rows.
 
     For each new row i one positive (same class) and one negative (another class of the batch) are drawn from
@@ -20,19 +20,13 @@ class ERAML(RowReplay):
     """
 
     name = "er-aml"
-    cost = 4.0
-    sized_by = {"memory": "buffer", "compute": "batch"}
+    cost = 4.0  # two partners of each new row
     paper = "Caccia et al. 2022, New insights on reducing abrupt representation change"
     scenarios = ("class", "online")
 
     batch: Annotated[CountOrNone, Later()] = 0
-    """Stored rows per step; 0 for the number of new rows."""
     temperature: Annotated[LaneFloat, Bounds(1e-3), Search(0.03, 0.5, log=True)] = LaneFloat(0.1)
     """T: cosines are divided by this before the softmax."""
-
-    def step_cost(self, new: int) -> float:
-        """Return the cost of a step: new rows, two partners of each, and stored rows."""
-        return 3 + (self.batch or new) / new
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the contrastive loss plus that on stored rows; in the first task, cross-entropy on both.
@@ -43,7 +37,7 @@ class ERAML(RowReplay):
             new_L = self.cross_entropy(self.logits(batch), batch)
         else:
             new_L = self.comparison(batch)
-        old = self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch)
+        old = self.replayed(batch)
         return new_L + self.cross_entropy(self.logits(old), old)
 
     def comparison(self, batch: Batch) -> Tensor:

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, CountOrNone, LaneFloat, NotNegative, Search, Unsuitable, eval_mode, unless
-from strategies.parts import Memory, Replay, sample_rows
+from strategies.core import Batch, LaneFloat, NotNegative, Search, Unsuitable, eval_mode, unless
+from strategies.parts import Memory, Rehearsal, sample_rows
 
 
 class TaskShares(Memory):
@@ -17,7 +17,7 @@ class TaskShares(Memory):
         return self.slots - self.slots % self.streams.n_tasks
 
 
-class FDR(Replay):
+class FDR(Rehearsal):
     """Penalise the L2 distance to the network's own outputs at the end of each earlier task.
 
     L = L_new + alpha (E |p(x) - p_then(x)|^2)^(1/2) over stored rows, p the softmax (Benjamin 2019,
@@ -25,23 +25,15 @@ class FDR(Replay):
     """
 
     name = "fdr"
-    cost = 2.0
-    sized_by = {"memory": "buffer", "compute": "batch"}
     paper = "Benjamin, Rolnick & Kording 2019, Measuring and regularizing networks in function space"
     needs = "a memory of rows and probabilities, task boundaries"
     needs_boundaries = True
 
     alpha: Annotated[NotNegative, Search(0.05, 5, log=True)] = LaneFloat(1.0)
     """Weight of the distance."""
-    batch: CountOrNone = 0
-    """Stored rows per step; 0 for the number of new rows."""
     distance: Annotated[Literal["function", "rows"], unless("alpha", 0.0)] = "function"
     """function: root of the mean squared distance (the paper); rows: mean of the rows' distances (Buzzega
     2020)."""
-
-    def step_cost(self, new: int) -> float:
-        """Return the cost of a step: new and stored rows."""
-        return 1 + (self.batch or new) / new
 
     def setup(self) -> None:
         """Make an empty memory with room for the probabilities of all units."""
@@ -55,7 +47,7 @@ class FDR(Replay):
         """Return the distance to the stored probabilities, None in the first task."""
         if self.task == 0:
             return None
-        slots_LB = self.memory.draw_slots("replay", self.batch or batch.rows_LB.shape[1])
+        slots_LB = self.memory.draw_slots("replay", self.stored(batch))
         old = self.memory.read(slots_LB, batch)
         away_LBU = self.logits(old).softmax(2) - self.memory.read_kept("answer", slots_LB)
         square_LB = away_LBU.square().sum(2)

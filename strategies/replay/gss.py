@@ -9,17 +9,16 @@ from torch import Tensor, nn
 from strategies.core import (
     Batch,
     Count,
-    CountOrNone,
     LaneLinear,
     Unsuitable,
     eval_mode,
     join_batches,
     row_losses,
 )
-from strategies.parts import Memory, Replay, real_rows
+from strategies.parts import Memory, Rehearsal, real_rows
 
 
-class GSS(Replay):
+class GSS(Rehearsal):
     """Experience replay from a memory chosen so that gradients of its rows differ in direction (GSS-Greedy).
 
     A row's score is c = 1 + the largest cosine between its gradient and those of a few stored rows. Once
@@ -28,22 +27,15 @@ class GSS(Replay):
     """
 
     name = "gss"
-    cost = 3.0
-    sized_by = {"memory": "buffer", "compute": "batch"}
+    cost = 3.0  # one for the scores of new rows
     paper = "Aljundi et al. 2019, Gradient based sample selection for online continual learning"
     needs = "a memory of rows and scores"
 
-    batch: CountOrNone = 0
-    """Stored rows per step; 0 for the number of new rows."""
     compare: Count = 10
     """Stored rows, drawn once per batch, whose gradients are compared with those of new rows."""
     gradient: Literal["dense", "head"] = "dense"
     """Gradients are taken with respect to all dense layers (the whole of an mlp, as in the paper) or the
     head."""
-
-    def step_cost(self, new: int) -> float:
-        """Return the cost of a step: new and stored rows, and the scores of the new ones."""
-        return 2 + (self.batch or new) / new
 
     def setup(self) -> None:
         """Make an empty memory with room for scores; find the layers whose gradients are compared."""
@@ -55,7 +47,7 @@ class GSS(Replay):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean cross-entropy of new and stored rows."""
-        both = join_batches(batch, self.memory.replay("replay", self.batch or batch.rows_LB.shape[1], batch))
+        both = self.both(batch)
         return self.cross_entropy(self.logits(both), both)
 
     def after_step(self, batch: Batch) -> None:

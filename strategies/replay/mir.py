@@ -33,11 +33,11 @@ class MIR(ER):
 
     def step_cost(self, new: int) -> float:
         """Return the cost of a step: ER's, the virtual step, and two forward passes over the candidates."""
-        return super().step_cost(new) + 1 + 2 / 3 * max(self.candidates, self.batch or new) / new
+        return 1 + (self.batch or new) / new + 1 + 2 / 3 * max(self.candidates, self.batch or new) / new
 
     def replayed(self, batch: Batch) -> Batch:
         """Return the candidates that interfere most."""
-        memory, wanted = self.memory, self.batch or batch.rows_LB.shape[1]
+        memory, wanted = self.memory, self.stored(batch)
         among_LM = memory.in_use_LM()
         if not self.current and self.streams.training.boundaries == "shown":
             among_LM &= self.streams.task_of(memory.rows_LM[:, : memory.slots]) < self.task

@@ -49,7 +49,7 @@ class RAR(ER):
 
     def step_cost(self, new: int) -> float:
         """Return the cost of all steps on a batch."""
-        return self.repeats * super().step_cost(new)
+        return self.repeats * (1 + (self.batch or new) / new)
 
     def setup(self) -> None:
         """Make an empty memory; raise Unsuitable for data that are not images."""

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from lethe.testing import assert_equal, lanes_on
 from strategies.core import Draws, join_batches
 from strategies.parts import Memory
+from strategies.parts.class_memory import SharedMemory
 from tests.strategies.test_class_memory import STREAM, contents
 
 
@@ -64,9 +65,9 @@ def test_joined_batches_read_the_rows_of_their_parts_once() -> None:
 
 def test_per_class_stores_equal_shares_within_the_budget() -> None:
     lanes = lanes_on([0, 1, 2])
-    memory = Memory(24, lanes, Draws([0, 1, 2], "cpu"))
+    memory = SharedMemory(24, lanes, Draws([0, 1, 2], "cpu"))
     for task in range(2):
-        memory.write_per_class([s.tasks[task].train_rows for s in lanes.streams], [6, 6, 6])
+        memory.write_per_class([s.tasks[task].train_rows for s in lanes.streams])
     assert memory.filled_L.tolist() == [24, 24, 24]
     for lane, rows in enumerate(memory.rows_LM[:, :24]):
         units = lanes.units_of(lane, rows)
