@@ -29,7 +29,7 @@ from bench.report.layout import DEFAULT
 from bench.report.tables import in_markdown, tables
 from bench.results import Frames, load
 from bench.runner import Options, carry_out_plan, on_engine, resolve_for
-from bench.runner.processes import Ended
+from bench.runner.run_outcome import Ended
 from bench.runner.there import Answer, Asked
 from bench.store import RunFolder, RunReader, pack_run, where, write_json
 from lethe.testing import TOY, timings

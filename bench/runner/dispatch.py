@@ -1,6 +1,6 @@
 """Runs a plan: writes what needs no training, then runs the groups of lanes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from bench.runner.claimed_groups import ClaimedGroups
 from bench.runner.on_engine import OnEngine
 from bench.runner.options import Checked, Options
 from bench.runner.planning import completed, resolve_for
-from bench.runner.processes import Ended, in_processes, run_groups
+from bench.runner.processes import in_processes
 from bench.runner.progress import Progress
-from bench.runner.run_outcome import Outcome, outcome_of
+from bench.runner.run_outcome import Ended, Outcome, outcome_of
 from bench.runner.shares import run_in_shares
 from bench.runner.target import Target
 from bench.schema import CellRecord
@@ -126,7 +126,7 @@ def _carry_out_claimed(
             began = in_processes(waiting, target, plan.device, options.jobs, options.per_device)
         else:
             began = OnEngine(engine, target, plan.device, plan.data, plan.replaced, say).run(waiting)
-        with _sending(options, run, waiting) as send, closing(run_groups(waiting, began)) as ends:
+        with _sending(options, run, waiting) as send, closing(_with_others(waiting, began)) as ends:
             for ended in ends:
                 became += ended
                 progress.done([plan.by_key[key] for key in ended.keys])
@@ -136,6 +136,18 @@ def _carry_out_claimed(
     if options.shares > 1:  # the other cells are those of other shares
         todo = [spec for spec in todo if spec.key in became.unfinished or spec.key in became.keys]
     return outcome_of(todo, run, set_aside, became)
+
+
+def _with_others(groups: ClaimedGroups, ends: Generator[Ended]) -> Generator[Ended]:
+    """Yield what becomes of cells as their groups end, and of those that other commands run."""
+    with closing(ends):
+        for ended in ends:
+            groups.release([*ended.keys, *ended.unfinished])
+            yield ended
+            if elsewhere := groups.finished_elsewhere():
+                yield Ended(elsewhere)
+    if elsewhere := groups.finished_elsewhere():
+        yield Ended(elsewhere)
 
 
 @contextmanager

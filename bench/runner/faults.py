@@ -15,7 +15,7 @@ next run tries the cell again. For an error in a cell the rule is:
    removed is always a fault of the environment.
 5. Everything else is raised by the cell, which has failed.
 
-For workers that die see bench.runner.processes.
+For workers that die see bench.runner.suspects.
 """
 
 import errno

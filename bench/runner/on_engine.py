@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from bench.engines import Engine, Lost, Refused
 from bench.runner.claimed_groups import SECONDS, ClaimedGroups, Group
 from bench.runner.faults import storing
-from bench.runner.processes import Ended
+from bench.runner.run_outcome import Ended
 from bench.runner.target import Target, codes_in
 from bench.runner.there import Answer, Asked, run_there
 from bench.store import RunFolder, end_attempts

@@ -1,14 +1,50 @@
-"""The outcome of running a plan."""
+"""What became of cells, and the outcome of running a plan."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Self
 
 from bench.plan import CellSpec
-from bench.runner.processes import Ended
-from bench.schema import failure_in_words
+from bench.runner.claimed_groups import Group
+from bench.schema import Failure, failure_in_words
 from bench.store import RunFolder
 from suites.errors import some
+
+
+@dataclass
+class Ended:
+    """What became of some cells."""
+
+    keys: list[str] = field(default_factory=list)
+    """Cells with a new record."""
+    halved: list[str] = field(default_factory=list)
+    """A line for each group that ran as halves, with the reason."""
+    unfinished: dict[str, str] = field(default_factory=dict)
+    """Cells without a record, with the fault of the environment."""
+    stops: bool = False
+    """Whether the fault would meet all other cells too."""
+    again: list[Group] = field(default_factory=list)
+    """Groups to run in another process, because this one cannot use its device any more."""
+    failure: Failure | None = None
+    """Why it cannot."""
+    memory: float = 0.0
+    """The share of its GPU's memory that its process has needed at most."""
+
+    def __iadd__(self, other: Self) -> Self:
+        self.keys += other.keys
+        self.halved += other.halved
+        self.unfinished |= other.unfinished
+        self.stops |= other.stops
+        self.again += other.again
+        self.failure = other.failure or self.failure
+        self.memory = max(self.memory, other.memory)
+        return self
+
+    @classmethod
+    def without_record(cls, groups: Sequence[Group], why: str, stops: bool = False) -> Self:
+        """Return that groups met a fault of the environment."""
+        return cls(unfinished={spec.key: why for group in groups for spec in group}, stops=stops)
 
 
 @dataclass(frozen=True)

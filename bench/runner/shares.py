@@ -7,9 +7,8 @@ from pathlib import Path
 from bench.engines import Array
 from bench.plan import ResolvedPlan
 from bench.runner.options import Options
-from bench.runner.processes import Ended
 from bench.runner.progress import Progress
-from bench.runner.run_outcome import Outcome, outcome_of
+from bench.runner.run_outcome import Ended, Outcome, outcome_of
 from bench.store import RunFolder
 from suites.announce import to_stderr
 from suites.errors import UserError

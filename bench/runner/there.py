@@ -21,8 +21,9 @@ import suites
 from bench.engines import Refused
 from bench.runner.claimed_groups import Group
 from bench.runner.faults import storing
-from bench.runner.processes import Ended, run_one
+from bench.runner.one_group import run_one
 from bench.runner.progress import is_noted
+from bench.runner.run_outcome import Ended
 from bench.runner.target import Target, codes_in
 from bench.store import Attempt, RunFolder, RunReader, SavedModels
 

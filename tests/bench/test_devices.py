@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import lethe
-from bench.runner import processes
+from bench.runner import one_group, processes
+from bench.runner.run_outcome import Ended
 from bench.runner.widths import Widths
 from bench.train import LaneState, arithmetic, make_lanes, run_group
 from lethe.testing import blobs, outcome, pretended_device, toy_cell
@@ -44,7 +45,7 @@ def test_cells_that_run_out_of_memory_succeed_as_halves(
     """Eight cells need more than there is; four fit, if nothing of the eight is left in memory."""
     (tmp_path / "cycle.py").write_text(CYCLE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(processes, "WIDTHS", Widths())
+    monkeypatch.setattr(one_group, "WIDTHS", Widths())
     asked: dict[str, Any] = {"scenarios": "task", "settings": {"epochs": 1}, "seeds": 8, "lanes": 8}
     asked |= {"device": "cuda", "check": False}
     with pretended_device(1) as device:
@@ -62,17 +63,17 @@ def test_cells_that_run_out_of_memory_succeed_as_halves(
 def test_the_width_that_fits_is_learned_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of three groups of at most four the first fails, its halves and the parts of the others do not."""
     asked: dict[str, Any] = {"scenarios": "task", "settings": {"epochs": 1}, "device": "cuda", "check": False}
-    monkeypatch.setattr(processes, "WIDTHS", Widths())
+    monkeypatch.setattr(one_group, "WIDTHS", Widths())
     with pretended_device(1) as device:
         lethe.run("toy", "er", seeds=4, lanes=4, **asked)
         needed = device.peak[0]
-    tried, original = [], processes.run_group
+    tried, original = [], one_group.run_group
 
     def noted(group: Any, **given: Any) -> Any:
         tried.append(len(group))
         return original(group, **given)
 
-    monkeypatch.setattr(processes, "run_group", noted)
+    monkeypatch.setattr(one_group, "run_group", noted)
     with pretended_device(1, memory=int(0.6 * needed)):
         frames = lethe.run("toy", "er", seeds=9, lanes=4, **asked)
         assert len(frames.failed) == len(frames.unfinished) == 0
@@ -132,17 +133,17 @@ def test_after_a_fault_of_a_kernel_its_cells_go_to_another_process(monkeypatch: 
     """The error that a cell meets may say anything: every later call of CUDA fails in this process."""
     alone: list[Any] = []
 
-    def run_alone(group: Any, target: Any, device: str) -> processes.Ended:
+    def run_alone(group: Any, target: Any, device: str) -> Ended:
         alone.append(group)
-        return processes.Ended([spec.key for spec in group])
+        return Ended([spec.key for spec in group])
 
     def damaging(group: Any, device: str = "", **given: Any) -> Any:
         assert not device_.broken, "a later group runs in the damaged process"
         device_.broken = "CUDA error: an illegal memory access was encountered"
         raise ValueError("a shape is odd")
 
-    monkeypatch.setattr(processes, "_run_alone", run_alone)
-    monkeypatch.setattr(processes, "run_group", damaging)
+    monkeypatch.setattr(processes, "run_alone", run_alone)
+    monkeypatch.setattr(one_group, "run_group", damaging)
     with pretended_device(1) as device_:
         frames = lethe.run("toy", "finetune", seeds=3, lanes=1, device="cuda", check=False)
     assert [len(group) for group in alone] == [1, 1, 1]
@@ -159,13 +160,13 @@ def test_graphs_can_be_left_out_and_the_record_says_so(
     assert told == [(0, "--no-graph"), (0, "there are no graphs on this device")]
     (cpu,) = run_group([toy_cell("finetune", epochs=1)], graph=False)
     assert "replayed_steps" not in cpu["timings"]
-    given, original = [], processes.run_group
+    given, original = [], one_group.run_group
 
     def noted(group: Any, **options: Any) -> Any:
         given.append(options["graph"])
         return original(group, **options)
 
-    monkeypatch.setattr(processes, "run_group", noted)
+    monkeypatch.setattr(one_group, "run_group", noted)
     line = "run toy -s finetune --seeds 1 --jobs 1 --out"
     assert command(line, str(tmp_path / "with"))[0] == 0
     assert command(line, str(tmp_path / "without"), "--no-graph")[0] == 0

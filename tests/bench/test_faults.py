@@ -18,10 +18,10 @@ import pytest
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bench.plan import Request
-from bench.runner import faults, processes
+from bench.runner import faults, one_group, processes, suspects
 from bench.runner.claimed_groups import ClaimedGroups
-from bench.runner.processes import Ended
 from bench.runner.progress import Notes
+from bench.runner.run_outcome import Ended
 from bench.store import Claims, RunReader
 from lethe.testing import outcome
 from strategies.core import Strategy
@@ -153,14 +153,14 @@ def test_missing_data_leaves_only_its_cells_and_force_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran(tmp_path, TWO)
-    original = processes.run_group
+    original = one_group.run_group
 
     def missing(specs: Any, **options: Any) -> Any:
         if specs[0].strategy == "er":
             raise MISSING()
         return original(specs, **options)
 
-    monkeypatch.setattr(processes, "run_group", missing)
+    monkeypatch.setattr(one_group, "run_group", missing)
     ended = ran(tmp_path, TWO, force=True)
     assert ended.counts == {"done": 2, "not finished": 2}
     (why,) = ended.unfinished
@@ -227,8 +227,9 @@ class Dying:
 @pytest.fixture
 def dying(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let workers die: the deaths of each attempt, empty for none; the first worker has died once."""
-    monkeypatch.setattr(processes, "_Worker", Dying)
-    monkeypatch.setattr(processes, "_run_suspect", processes.run_one)  # its audit hook would stay
+    for module in (processes, suspects):
+        monkeypatch.setattr(module, "Worker", Dying)
+    monkeypatch.setattr(suspects, "_run_suspect", one_group.run_one)  # its audit hook would stay
     Dying.deaths[:] = ["SIGKILL(-9)", ""]
     return Dying.deaths
 
@@ -265,7 +266,7 @@ def test_a_kill_for_lack_of_memory_counts_as_the_cell_s(
     dying: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kills = iter(range(100))
-    monkeypatch.setattr(processes, "_kills_for_memory", lambda: next(kills))
+    monkeypatch.setattr(suspects, "_kills_for_memory", lambda: next(kills))
     dying += ["SIGKILL(-9)"] * 3
     ended = ran(tmp_path, TWO, jobs=2)
     assert ended.counts == {"done": 3, "failed": 1}
@@ -298,7 +299,7 @@ def test_a_device_that_breaks_is_used_by_other_processes(
 ) -> None:
     """Here without processes: an assertion of the device fails its cell, which is run twice alone."""
     dying.clear()
-    original, tried = processes.run_group, []
+    original, tried = one_group.run_group, []
 
     def asserting(specs: Any, **options: Any) -> Any:
         tried.append((specs[0].strategy, [s.seed for s in specs]))
@@ -306,7 +307,7 @@ def test_a_device_that_breaks_is_used_by_other_processes(
             raise RuntimeError("CUDA error: device-side assert triggered\nCompile with ...")
         return original(specs, **options)
 
-    monkeypatch.setattr(processes, "run_group", asserting)
+    monkeypatch.setattr(one_group, "run_group", asserting)
     ended = ran(tmp_path, TWO)
     assert ended.counts == {"done": 3, "failed": 1}
     assert "CUDA error: device-side assert triggered" in next(iter(ended.failures))
@@ -320,7 +321,7 @@ def test_a_lost_device_stops_the_run(
     def lost(specs: Any, **options: Any) -> Any:
         raise RuntimeError("CUDA error: no CUDA-capable device is detected")
 
-    monkeypatch.setattr(processes, "run_group", lost)
+    monkeypatch.setattr(one_group, "run_group", lost)
     dying.clear()
     ended = ran(tmp_path, TWO)
     assert ended.counts == {"not finished": 4}
@@ -348,7 +349,7 @@ class Unprintable(Exception):
 def test_any_error_of_a_cell_is_recorded(
     error: BaseException, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "run_group", partial(raised, error))
+    monkeypatch.setattr(one_group, "run_group", partial(raised, error))
     ended = ran(tmp_path, TWO)
     assert ended.counts == {"failed": 4}
     assert says in next(iter(ended.failures))

@@ -14,7 +14,7 @@ from hypothesis import given, settings, strategies as st
 import strategies
 from bench.plan import Checkpoint, Present, RecordHead, Request, ResolvedPlan, code_of, resolve
 from bench.plan.resolved import lane_width
-from bench.runner import Options, carry_out_plan, processes, resolve_for
+from bench.runner import Options, carry_out_plan, one_group, resolve_for
 from bench.store import RunReader
 from lethe.testing import outcome, toy_cell
 from suites.errors import UserError
@@ -155,13 +155,13 @@ def test_a_dry_run_prints_exactly_what_the_run_does(
     assert plan.lines()[-1].startswith("time expected: unknown: no record of er")
     assert f"skip      toy class ewc seed 0: {HIDDEN}" in plan.lines()
     carried: list[list[str]] = []
-    original = processes.run_group
+    original = one_group.run_group
 
     def recording(specs: Any, **options: Any) -> Any:
         carried.append([spec.key for spec in specs])
         return original(specs, **options)
 
-    monkeypatch.setattr(processes, "run_group", recording)
+    monkeypatch.setattr(one_group, "run_group", recording)
     ran(tmp_path, request)
     assert (carried, RunReader(tmp_path).manifest().data) == (keys(plan), plan.data)
     assert {r["reason"] for r in RunReader(tmp_path).records() if r["status"] == "skipped"} == {HIDDEN}

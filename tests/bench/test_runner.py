@@ -23,7 +23,7 @@ import bench
 from bench.cli.run import run as command
 from bench.plan import Request, codes_of, selectors
 from bench.results import load
-from bench.runner import processes
+from bench.runner import one_group
 from bench.runner.options import Options, check_device
 from bench.runner.planning import resolve_for
 from bench.runner.progress import Notes, Progress, UnderWay
@@ -133,7 +133,7 @@ def test_checkpoints_are_written_as_often_as_asked(
 
 
 def test_retry_failed_stopped_and_repeated_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    request, original, tried = Request("toy", ("finetune",), seeds=(0, 1, 2)), processes.run_group, []
+    request, original, tried = Request("toy", ("finetune",), seeds=(0, 1, 2)), one_group.run_group, []
 
     def failing(specs: Any, **options: Any) -> Any:
         tried.append(specs[0].seed)
@@ -143,7 +143,7 @@ def test_retry_failed_stopped_and_repeated_goes_on(tmp_path: Path, monkeypatch: 
             raise RuntimeError("no")
         return original(specs, **options)
 
-    monkeypatch.setattr(processes, "run_group", failing)
+    monkeypatch.setattr(one_group, "run_group", failing)
     ran(tmp_path, request, lanes=1)
     again = partial(ran, tmp_path, request, lanes=1, retry_failed=True)
     with pytest.raises(KeyboardInterrupt):
@@ -198,14 +198,14 @@ def test_jobs_and_lanes_do_not_change_a_result(tmp_path: Path) -> None:
 def test_only_the_cell_that_raises_fails_and_not_its_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = processes.run_group
+    original = one_group.run_group
 
     def failing(specs: Any, **options: Any) -> Any:
         if any(s.seed == 1 for s in specs):
             raise RuntimeError("seed 1 is cursed\nsecond line")
         return original(specs, **options)
 
-    monkeypatch.setattr(processes, "run_group", failing)
+    monkeypatch.setattr(one_group, "run_group", failing)
     request = Request("toy", ("finetune",), seeds=(0, 1, 2))
     outcome, why = ran(tmp_path, request), "RuntimeError: seed 1 is cursed"
     assert outcome.counts == {"done": 2, "failed": 1}
@@ -216,7 +216,7 @@ def test_only_the_cell_that_raises_fails_and_not_its_group(
     (failed,) = [r for r in RunFolder(tmp_path).records() if r["status"] == "failed"]
     assert "in failing" in failed["error"]["traceback"]
     assert ran(tmp_path, request).counts == {}
-    monkeypatch.setattr(processes, "run_group", original)
+    monkeypatch.setattr(one_group, "run_group", original)
     assert ran(tmp_path, request, retry_failed=True).counts == {"done": 1}
 
 
@@ -224,14 +224,14 @@ def test_only_the_cell_that_raises_fails_and_not_its_group(
 def test_a_group_out_of_memory_is_run_as_halves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
-    original = processes.run_group
+    original = one_group.run_group
 
     def narrow(specs: Any, **options: Any) -> Any:
         if len(specs) > 2:
             raise MemoryError("3 lanes do not fit")
         return original(specs, **options)
 
-    monkeypatch.setattr(processes, "run_group", narrow)
+    monkeypatch.setattr(one_group, "run_group", narrow)
     code, out, err = command(f"run toy -s finetune --seeds 3 --jobs 1 --out {tmp_path / 'r'}")
     assert (code, "now: 3 done" in out) == (0, True)
     halved = "ran as halves: 3 lanes from toy class finetune seed 0 on: MemoryError: 3 lanes do not fit"

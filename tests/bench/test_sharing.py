@@ -12,7 +12,8 @@ import torch
 
 from bench.engines import engine_at
 from bench.runner import processes
-from bench.runner.processes import Ended, number_of_processes
+from bench.runner.processes import number_of_processes
+from bench.runner.run_outcome import Ended
 from bench.runner.sharing import Sharing, share_of_memory
 from lethe.testing import pretended_device
 from tests.conftest import Refuses
@@ -41,7 +42,7 @@ def test_a_process_sees_its_own_gpu_alone_before_it_imports_anything(
     seen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
-    worker = processes._Worker("cuda:1")
+    worker = processes.Worker("cuda:1")
 
     def environment(*given: Any) -> Any:
         begun_with = Path("/proc/self/environ").read_bytes().split(b"\0")  # when the process was started
@@ -89,7 +90,7 @@ class Slow:
 
 
 def test_as_many_groups_run_on_each_gpu_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_Worker", Slow)
+    monkeypatch.setattr(processes, "Worker", Slow)
     devices = ["cuda:0", "cuda:1"]
     monkeypatch.setattr(processes, "_devices", lambda device: devices)
     assert number_of_processes("cuda", 0, 3) == 6

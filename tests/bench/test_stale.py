@@ -23,7 +23,7 @@ from bench.plan import (
     resolve,
     source_files,
 )
-from bench.runner import processes
+from bench.runner import one_group
 from bench.schema import Equivalence, Equivalences
 from bench.store import RunReader, SavedModels, enter_equivalences, n_superseded
 from lethe.testing import TOY, outcome, registered
@@ -284,7 +284,7 @@ def test_checkpoints_of_other_code_or_data_are_not_used(
 
 def interrupt(run: Path, asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop a run of one cell after its second task."""
-    original = processes.run_group
+    original = one_group.run_group
 
     def stopping(specs: Any, *, progress: Any, **options: Any) -> Any:
         def stop(done: int, tasks: int) -> None:
@@ -294,7 +294,7 @@ def interrupt(run: Path, asked: Request, monkeypatch: pytest.MonkeyPatch) -> Non
         return original(specs, progress=stop, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(processes, "run_group", stopping)
+        patch.setattr(one_group, "run_group", stopping)
         with pytest.raises(KeyboardInterrupt):
             ran(run, replace(asked, seeds=(0,)))
     assert RunReader(run).checkpoint_headers()
