@@ -111,8 +111,7 @@ class Bisection:
     def _results_of(self, name: str) -> Found:
         # check_ends has run the good revision.
         compared = compare_runs(self.run_folder(self.good), self.run_at(name), self.scores)
-        alarms = compared.alarms
-        if alarms:
+        if alarms := compared.alarms:
             return Found("bad", "; ".join(alarms))
         unclear = [f"{score.name}: {score.why}" for score in compared.with_verdict("unclear")]
         return Found("good", "; ".join(["no alarm", *unclear]))

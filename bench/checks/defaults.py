@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import strategies
+import suites
 from bench.plan import Request
 from bench.results import Frames, LikeFinetune, compared_with_finetune
 from bench.schema import Project
@@ -53,8 +54,6 @@ def candidates() -> tuple[list[str], list[str]]:
 
 def request_of(suite: str, chosen: Sequence[str], scenarios: Sequence[str], seeds: Sequence[int]) -> Request:
     """Return the request of the cells to compare."""
-    import suites
-
     kinds = tuple(scenarios) or tuple(s for s in suites.get(suite).scenarios if s != "online")
     return Request(suite, tuple(dict.fromkeys(["finetune", *chosen])), kinds, tuple(seeds))
 

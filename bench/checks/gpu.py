@@ -38,6 +38,7 @@ if __name__ == "__main__":
     stand_in_for("pydantic", "pydantic_core")
 
 import strategies
+import suites
 from bench.checks.made_streams import SMALL, made_streams, scenario_of
 from bench.checks.pretended_device import pretended_device
 from bench.checks.steady_state import timed
@@ -228,8 +229,6 @@ def cpu_side(size: Size = FULL) -> dict[str, list[float]]:
 
 def mnist(rows: int) -> tuple[Data, bool]:
     """Return MNIST and whether it is real; made data of its shape where it is not available."""
-    import suites
-
     try:
         if rows == FULL.rows:
             return suites.get("split-mnist").load(), True

@@ -5,16 +5,16 @@ launches depend on the code and torch alone, so no GPU is needed.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import strategies
 from bench.checks.made_streams import scenario_of
-from bench.checks.pretended_runs import launches_per_step
+from bench.checks.pretended_device import pretended_device
 from bench.plan import CellSpec, Value, one_cell
 from bench.store import where, write_json
-from bench.train import learn_task, make_lanes
+from bench.train import begin_task, learn_task, make_lanes, take_steps
 
 STEPS, LANES = 64, 2
 
@@ -23,6 +23,24 @@ def cells(name: str) -> list[CellSpec]:
     """Return the lanes that are counted: digits, an mlp, Adam, batch 10."""
     settings: dict[str, Value] = {"iterations": STEPS, "batch": 10, "optimiser": "adam"}
     return [one_cell("digits", name, scenario_of(name), seed, settings) for seed in range(LANES)]
+
+
+def launches_per_step(cells: Sequence[CellSpec], first: int = -1) -> dict[str, float]:
+    """Return the launches of a step, by operator: the mean over the steps of one task.
+
+    It is the last task, or the first one from ``first`` on in which the strategy learns.
+    """
+    with pretended_device() as device:
+        state = make_lanes(cells, "cuda")
+        tasks = range(state.streams.n_tasks)
+        for task in tasks[:first]:
+            learn_task(state, task)
+        for task in tasks[first:]:
+            if (schedule := begin_task(state, task)) is not None:
+                device.reset()
+                take_steps(state, schedule)
+                return {name: count / schedule.n_steps for name, count in device.launches.most_common()}
+    return {}
 
 
 def launches(name: str) -> float:

@@ -11,6 +11,7 @@ from functools import cache, partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 import strategies
 import suites
@@ -121,12 +122,9 @@ def _digits(shape: tuple[int, int, int] = DIGITS) -> Data:
     data = suites.get("digits").load()
     if shape == DIGITS:
         return data
-    train, test = data.n_train, len(data.x_N)
-    rows = torch.cat([torch.arange(min(260, train)), torch.arange(train, min(train + 140, test))])
-    x_N = data.x_N[rows].expand(-1, shape[0], -1, -1)
-    for axis, size in ((2, shape[1]), (3, shape[2])):
-        x_N = x_N.index_select(axis, torch.arange(size) * x_N.shape[axis] // size)
-    n_train = min(260, train)
+    n_train = 260
+    rows = torch.cat([torch.arange(n_train), torch.arange(data.n_train, data.n_train + 140)])
+    x_N = F.interpolate(data.x_N[rows], shape[1:]).expand(-1, shape[0], -1, -1)  # the nearest pixel
     return replace(
         data, x_N=x_N.contiguous(), y_N=data.y_N[rows], n_train=n_train, fingerprint=f"digits-{shape}",
         mean=data.mean * shape[0], std=data.std * shape[0],

@@ -23,7 +23,7 @@ from bench.checks.pretended_device import pretended_device
 from bench.checks.pretended_tensor import PretendedDevice
 from bench.plan import CellSpec, Fields, one_cell
 from bench.schema import differing_fields
-from bench.train import begin_task, learn_task, make_lanes, run_group, take_steps
+from bench.train import begin_task, make_lanes, run_group, take_steps
 from strategies.core import Unsuitable
 from suites.base import Training
 
@@ -169,21 +169,3 @@ def waits_of_steps(cells: Sequence[CellSpec], device: PretendedDevice) -> list[A
                 state.strategy.end_task(task)
     declared = state.strategy.waits or state.model.waits
     return [] if declared else found
-
-
-def launches_per_step(cells: Sequence[CellSpec], first: int = -1) -> dict[str, float]:
-    """Return the launches of a step, by operator: the mean over the steps of one task.
-
-    It is the last task, or the first one from ``first`` on in which the strategy learns.
-    """
-    with pretended_device() as device:
-        state = make_lanes(cells, "cuda")
-        tasks = range(state.streams.n_tasks)
-        for task in tasks[:first]:
-            learn_task(state, task)
-        for task in tasks[first:]:
-            if (schedule := begin_task(state, task)) is not None:
-                device.reset()
-                take_steps(state, schedule)
-                return {name: count / schedule.n_steps for name, count in device.launches.most_common()}
-    return {}

@@ -12,10 +12,11 @@ import suites
 from bench import models
 from bench.checks.conformance import CHECKS
 from bench.checks.made_streams import made_streams
+from bench.checks.model_checks import MODEL_CHECKS, ModelSubject
 from bench.checks.one_check import Result, Skip, check_one
-from bench.checks.others import MODEL_CHECKS, SUITE_CHECKS, ModelSubject, SuiteSubject
 from bench.checks.pretended_runs import DEVICE_CHECKS
 from bench.checks.subjects import Subject
+from bench.checks.suite_checks import SUITE_CHECKS, SuiteSubject
 from suites.errors import UserError, unknown
 
 GPU, PRETENDED = "gpu", "pretended-gpu"

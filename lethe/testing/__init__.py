@@ -12,10 +12,11 @@ tests are made of the same builders.
 """
 
 from bench.checks.in_memory import Checkpoints
+from bench.checks.launches import launches_per_step
 from bench.checks.made_streams import SMALL, codes, sentences
 from bench.checks.one_check import Result
 from bench.checks.pretended_device import pretended_device
-from bench.checks.pretended_runs import device_cells, device_findings, launches_per_step
+from bench.checks.pretended_runs import device_cells, device_findings
 from bench.checks.pretended_tensor import PretendedDevice, Wait
 from bench.checks.pytest_cases import conformance
 from bench.checks.targets import targets

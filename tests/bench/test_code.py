@@ -202,7 +202,7 @@ def test_imports_are_followed_through_a_package(tmp_path: Path, monkeypatch: pyt
 def test_the_code_of_the_checks_has_a_fingerprint_too() -> None:
     """Results of checks are cached by the code of the checks."""
     files = files_behind("bench.checks.targets").keys()
-    parts = "conformance", "made_streams", "one_check", "others", "pretended_tensor", "subjects", "targets"
+    parts = "conformance", "made_streams", "one_check", "pretended_tensor", "subjects", "targets"
     assert {f"bench/checks/{name}.py" for name in parts} <= files
     assert not any(file.startswith("bench/report") for file in files)
 
