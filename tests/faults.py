@@ -76,11 +76,9 @@ class Tally:
 
     def note(self, lost: object, changed: object, where: str) -> None:
         """Count one fault."""
-        self.injected, self.lost, self.changed = (
-            self.injected + 1,
-            self.lost + bool(lost),
-            self.changed + bool(changed),
-        )
+        self.injected += 1
+        self.lost += bool(lost)
+        self.changed += bool(changed)
         if (lost or changed) and len(self.first) < 5:
             self.first.append(f"{where}: {lost or changed}")
 

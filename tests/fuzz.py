@@ -31,9 +31,9 @@ from safetensors.numpy import save as save_arrays
 
 import suites
 from bench.export import Predictor, find, save, served
-from bench.plan import Request, ResolvedPlan, read_experiment, seeds_of
+from bench.plan import Present, Request, ResolvedPlan, read_experiment, resolve, seeds_of
 from bench.report import tables
-from bench.results import load, published
+from bench.results import Frames, load, published
 from bench.schema import Exported, cell_key
 from bench.store import RunReader, SavedModels, pack_run, staleness_of
 from suites.errors import UserError
@@ -171,8 +171,6 @@ class Fuzzer:
         (self.classes,) = (self.run / "classes").glob("*.jsonl")
         self.model = scratch / "exported"
         save(served(run, find(run, "er/0")), self.model)
-        self.records = self.cells.read_bytes().splitlines(keepends=True)
-        self.counts = self.classes.read_bytes().splitlines(keepends=True)
         self.tallies = {kind: Tally() for kind in self.kinds()}
 
     def kinds(self) -> dict[str, Callable[[], tuple[object, Callable[[], object]]]]:
@@ -307,17 +305,23 @@ class Fuzzer:
         if any("\n" in line for line in (*run.unreadable, *frames.unreadable)):
             raise AssertionError("a line on an unreadable record has several lines")
 
-    def _line(self, path: Path, lines: list[bytes]) -> tuple[object, Callable[[], object]]:
-        damaged = [self._damaged_line(json.loads(self.rng.choice(lines))) for _ in range(_LINES)]
-        path.write_bytes(b"\n".join([*damaged, *lines[self.rng.random() < 0.3 :]]))
+    def _reads_run(self, path: Path, damaged: bytes) -> Callable[[], None]:
+        """Damage a file of the run; return what reads the run and then restores the file."""
+        whole = path.read_bytes()
+        path.write_bytes(damaged)
 
         def read() -> None:
             try:
                 self._read_run()
             finally:
-                path.write_bytes(b"".join(lines))
+                path.write_bytes(whole)
 
-        return damaged, read
+        return read
+
+    def _line(self, path: Path) -> tuple[object, Callable[[], object]]:
+        lines = path.read_bytes().splitlines(keepends=True)
+        damaged = [self._damaged_line(json.loads(self.rng.choice(lines))) for _ in range(_LINES)]
+        return damaged, self._reads_run(path, b"\n".join([*damaged, *lines[self.rng.random() < 0.3 :]]))
 
     def _damaged_line(self, record: Any) -> bytes:
         damaged = _damaged_file(record, _json, self.rng)
@@ -328,24 +332,15 @@ class Fuzzer:
         return damaged
 
     def _record(self) -> tuple[object, Callable[[], object]]:
-        return self._line(self.cells, self.records)
+        return self._line(self.cells)
 
     def _counts(self) -> tuple[object, Callable[[], object]]:
-        return self._line(self.classes, self.counts)
+        return self._line(self.classes)
 
     def _manifest(self) -> tuple[object, Callable[[], object]]:
         path = self.run / "run.json"
-        whole = path.read_bytes()
-        damaged = _damaged_file(json.loads(whole), _json, self.rng)
-        path.write_bytes(damaged)
-
-        def read() -> None:
-            try:
-                self._read_run()
-            finally:
-                path.write_bytes(whole)
-
-        return damaged, read
+        damaged = _damaged_file(json.loads(path.read_bytes()), _json, self.rng)
+        return damaged, self._reads_run(path, damaged)
 
     def _packed(self) -> tuple[object, Callable[[], object]]:
         if self.rng.random() < 0.5:
@@ -376,15 +371,13 @@ class Fuzzer:
 
         return damaged, read
 
-    @property
-    def frames(self) -> Any:
+    @cached_property
+    def frames(self) -> Frames:
         """The results of the undamaged run."""
-        if "_frames" not in vars(self):
-            self._frames = load(self.run)
-        return self._frames
+        return load(self.run)
 
     def _header(self) -> tuple[object, Callable[[], object]]:
-        key = json.loads(self.records[0])["key"]
+        key = json.loads(self.cells.read_bytes().splitlines()[0])["key"]
         origin = {
             "cell": "a",
             "key": key,
@@ -439,12 +432,12 @@ class Fuzzer:
         return damaged, lambda: Predictor.load(folder).answers(np.zeros((1, 1, 8, 8), np.float32))
 
     def _plan(self) -> tuple[object, Callable[[], object]]:
-        if "_whole_plan" not in vars(self):
-            from bench.plan import Present, resolve
-
-            self._whole_plan = json.loads(resolve([Request("digits", ("er",))], Present()).to_json())
         damaged = _damaged_file(self._whole_plan, _json, self.rng)
         return damaged, lambda: ResolvedPlan.from_json(damaged.decode(errors="replace"))
+
+    @cached_property
+    def _whole_plan(self) -> Any:
+        return json.loads(resolve([Request("digits", ("er",))], Present()).to_json())
 
 
 def _stop(*_: object) -> None:
