@@ -42,19 +42,13 @@ class Mine(ER):
 '''
 
 
-def setup_of(folder: Path, work: int) -> Setup:
-    """Write a method that does so much work; return what is measured."""
-    (folder / "mine.py").write_text(METHOD.format(work=work))
-    return Setup("digits", "./mine.py:Mine")
-
-
 def share(folder: Path, work: int, turns: int = 60) -> float:
     """Return by which share so much work makes a step slower, in turns with the method without it."""
     works = []
     for amount in (0, work):
         place = folder / f"work-{amount}"
         place.mkdir(exist_ok=True)
-        setup_of(place, amount)
+        (place / "mine.py").write_text(METHOD.format(work=amount))
         works.append(Workload(Setup("digits", f"{place}/mine.py:Mine")))
     logs = [math.log(works[1].step_seconds() / works[0].step_seconds()) for _ in range(turns)]
     return math.exp(statistics.median(logs)) - 1
@@ -62,7 +56,7 @@ def share(folder: Path, work: int, turns: int = 60) -> float:
 
 def committed(folder: Path, work: int) -> None:
     """Commit the method with so much work."""
-    setup_of(folder, work)
+    (folder / "mine.py").write_text(METHOD.format(work=work))
     commit(folder, f"work {work}", "mine.py")
 
 

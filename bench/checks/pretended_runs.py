@@ -97,18 +97,15 @@ def _by_rounding(apart: Sequence[CellSpec], expected: dict[str, Fields], here: S
     """
     if not apart:
         return set()
-    nudged, there = [_nudged(spec) for spec in apart], SavedTensors()
+    # A few roundings of float32.
+    nudged = [replace(s, training=s.training | {"lr": s.training["lr"] * (1 + 1e-6)}) for s in apart]
+    there = SavedTensors()
     moved = run_group(nudged, models=there)
     return {
         spec.key
         for spec, near, record in zip(apart, nudged, moved, strict=True)
         if _differ(expected[spec.key], record) or (spec.key in here.of and _far(spec, here, near, there))
     }
-
-
-def _nudged(spec: CellSpec) -> CellSpec:
-    """Return the cell with a learning rate that differs by a few roundings of float32."""
-    return replace(spec, training=spec.training | {"lr": spec.training["lr"] * (1 + 1e-6)})
 
 
 def _far(ours: CellSpec, here: SavedTensors, theirs: CellSpec, there: SavedTensors) -> list[str]:

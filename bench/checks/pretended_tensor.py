@@ -33,7 +33,6 @@ _READS_VALUES = {
     "_local_scalar_dense", "equal", "allclose", "is_nonzero", "multinomial", "_linalg_check_errors",
     "_linalg_eigh", "linalg_eig", "_linalg_svd", "linalg_lstsq", "linalg_eigvals",
 }  # fmt: skip
-_NEEDS_CPU = ("tolist", "numpy", "__array__")
 
 
 @dataclass(frozen=True)
@@ -334,7 +333,8 @@ def _deepcopy(func: Any, tensor: Tensor, memo: Any) -> Tensor:
 
 
 IN_PYTHON: dict[str, Any] = {
-    "to": _to, "cpu": _cpu, "cuda": _cuda, **dict.fromkeys(_NEEDS_CPU, _refuse), "__deepcopy__": _deepcopy,
+    "to": _to, "cpu": _cpu, "cuda": _cuda, "tolist": _refuse, "numpy": _refuse, "__array__": _refuse,
+    "__deepcopy__": _deepcopy,
     "pin_memory": lambda func, tensor, *args: tensor, "is_pinned": lambda func, tensor, *args: False,
     "get_device": lambda func, tensor: tensor.device.index,
     "is_shared": lambda func, tensor: True, "one_hot": _one_hot, "new_tensor": _new_tensor,

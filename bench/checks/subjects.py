@@ -13,7 +13,7 @@ import strategies
 from bench.checks.in_memory import Checkpoints
 from bench.checks.made_streams import SMALL, scenario_of
 from bench.checks.one_check import Skip
-from bench.plan import CellSpec, Fields, Request, one_cell
+from bench.plan import CellSpec, Fields, Request, one_cell, text_of
 from bench.schema import differing_fields
 from bench.train import LaneState, Saving, make_lanes, run_group, run_lanes
 from strategies.core import Strategy, python_if
@@ -64,7 +64,7 @@ class Subject:
         suite = (
             layout if layout.startswith("check-") else f"check-{layout}{'-texts' if self.of_texts else ''}"
         )
-        words = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in settings.items()}
+        words = {name: text_of(value) for name, value in settings.items()}
         found = Request(suite, (self.selector,), (scenario,), tuple(seeds), words).cells()
         small = {k: v for part in strategies.split(self.selector) for k, v in self._small(part).items()}
         found = [replace(spec, hyper=spec.hyper | small | (hyper or {})) for spec in found]

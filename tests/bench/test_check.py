@@ -349,14 +349,18 @@ BREAKS: dict[str, tuple[str, str, str, str]] = {
 """Mistake -> check that finds it, part of its message, bodies of the break and of its correct twin."""
 
 
-def result_of(folder: Path, body: str, check: str) -> tuple[str, str, str]:
-    """Return the result of one check of a body: finding, note and reason why it does not apply."""
-    path = folder / "m.py"
-    path.write_text(f'{HEAD}    """A method."""\n\n{body}')
+def result_of(path: Path, text: str, check: str, name: str = "M") -> tuple[str, str]:
+    """Return the finding and the note of one check of a method in a file with this text."""
+    path.write_text(text)
     with made_streams():
-        subject = Subject(f"{path}:M")
+        subject = Subject(f"{path}:{name}")
     result = check_one(subject, check, CHECKS)
-    return "; ".join(result.findings), result.note, result.skipped
+    return "; ".join(result.findings), result.note
+
+
+def method(body: str) -> str:
+    """Return the text of a file with one method."""
+    return f'{HEAD}    """A method."""\n\n{body}'
 
 
 NOTES = {"an if on a hyper-parameter", "a hyper-parameter as a float", "a hyper-parameter without help"}
@@ -367,11 +371,10 @@ NOTES = {"an if on a hyper-parameter", "a hyper-parameter as a float", "a hyper-
 @pytest.mark.parametrize("mistake", BREAKS)
 def test_planted_breaks_are_found_by_their_check(mistake: str, tmp_path: Path) -> None:
     check, said, broken, sound = BREAKS[mistake]
-    found, note, _ = result_of(tmp_path, broken, check)
+    found, note = result_of(tmp_path / "m.py", method(broken), check)
     assert said in (note if mistake in NOTES else found)
     assert bool(found) != (mistake in NOTES)
-    found, note, _ = result_of(tmp_path, sound, check)
-    assert (found, note) == ("", "")
+    assert result_of(tmp_path / "m.py", method(sound), check) == ("", "")
 
 
 def test_every_check_has_a_planted_break() -> None:
@@ -389,10 +392,7 @@ def test_the_guide_s_first_version_has_faults_and_its_last_version_none(
     path = tmp_path / "mine.py"
 
     def found(text: str, check: str) -> str:
-        path.write_text(text)
-        with made_streams():
-            subject = Subject(f"{path}:Anchored")
-        return "".join(check_one(subject, check, CHECKS).findings)
+        return result_of(path, text, check, "Anchored")[0]
 
     assert "self.seen of Anchored belongs to the class, so that all runs share it" in found(first, "alone")
     in_setup = first.replace("    seen = {}\n", "    def setup(self):\n        self.seen = {}\n")
@@ -418,7 +418,7 @@ def test_the_guide_s_first_version_has_faults_and_its_last_version_none(
 
 def test_check_prints_one_line_for_each_finding(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "m.py"
-    path.write_text(f'{HEAD}    """A method."""\n\n{loss("loss_L.mean()")}')
+    path.write_text(method(loss("loss_L.mean()")))
     code, out, err = command(f"check {path}:M --only alone --only twice")
     assert code == 1
     assert out.count("returned shape ()") == 1  # the same break is reported once
@@ -532,7 +532,7 @@ def test_a_file_is_checked_before_its_first_run_and_after_changes(
     """A fault fails the cells of that method alone; records name the check that was made."""
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
     path, run = tmp_path / "m.py", tmp_path / "run"
-    path.write_text(f'{HEAD}    """A method."""\n\n{loss("loss_L / loss_L.detach().mean()")}')
+    path.write_text(method(loss("loss_L / loss_L.detach().mean()")))
     words = [f"--strategy={path}:M", f"--out={run}"]
     line = "run toy -s finetune --seeds 2 --set epochs=1 --jobs 1"
     code, out, err = command(line, *words)
@@ -551,7 +551,7 @@ def test_a_file_is_checked_before_its_first_run_and_after_changes(
     with pytest.warns(UserWarning, match="lethe check: seed 1 alone"):
         assert len(lethe.run("toy", f"{path}:M", **ran).failed) == 1
     assert len(lethe.run("toy", f"{path}:M", check=False, retry_failed=True, **ran).failed) == 0
-    path.write_text(f'{HEAD}    """A method."""\n\n{loss("loss_L * 1")}')
+    path.write_text(method(loss("loss_L * 1")))
     code, _, err = command(
         f"run toy --seeds 2 --set epochs=1 --jobs 1 --strategy={path}:M --out={tmp_path / 'b'}"
     )
