@@ -34,11 +34,11 @@ from bench.schema.record import (
     Failure,
     MadeBy,
     cell_key,
-    dense_rows,
     differing_fields,
     digest,
     failure_in_words,
 )
+from bench.schema.recorded_scores import dense_rows
 from bench.schema.tuned import Trial, Tuned
 
 __all__ = [
