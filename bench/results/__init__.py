@@ -2,8 +2,9 @@
 
 from bench.results.choose import as_shown, choose, read_names
 from bench.results.compared_runs import compare_runs, own_project
+from bench.results.folded_grids import folded
 from bench.results.frames import CELL, Frames, load, scores_of, tidy
-from bench.results.grids import Grid, folded
+from bench.results.grids import Grid
 from bench.results.like_finetune import LikeFinetune, compared_with_finetune
 from bench.results.merge import state_of
 from bench.results.outcome import TIMINGS, Outcome, outcomes

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from bench.results.folded_grids import folded
 from bench.results.frames import Frames
-from bench.results.grids import folded
 from suites.errors import UserError, unknown
 
 
