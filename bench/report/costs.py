@@ -4,8 +4,6 @@ The records are written by ``bench.checks.step_costs``, ``bench.checks.launches`
 that the captions name.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 from bench.report.formats import MISSING, speed
@@ -14,9 +12,8 @@ from bench.report.text_tables import markdown_rows
 HEADER = ("strategy", "implied", "measured", "quartiles", "measured / implied", "batch")
 
 
-def table(path: Path) -> str:
+def step_costs(record: dict[str, Any]) -> str:
     """Return the table of a record, sorted by measured / implied, with the hardware."""
-    record = json.loads(path.read_text(encoding="utf-8"))
     steps = record["strategies"]
     rows = []
     for name in sorted(steps, key=lambda n: -share(steps[n])):
@@ -32,9 +29,8 @@ def table(path: Path) -> str:
     )
 
 
-def grid_times(path: Path) -> str:
+def grid_times(record: dict[str, Any]) -> str:
     """Return how long a grid takes as lanes, one by one, and as separate processes."""
-    record = json.loads(path.read_text(encoding="utf-8"))
     seconds, n, at_once = record["seconds"], record["cells"], record["at_once"]
     words = {
         "lanes": f"one command, {at_once} processes of lanes",
@@ -52,9 +48,8 @@ def grid_times(path: Path) -> str:
     )
 
 
-def long_stream(path: Path) -> str:
+def long_stream(record: dict[str, Any]) -> str:
     """Return what scoring a long stream takes by ``eval``, and memory, sizes and times of learning it."""
-    record = json.loads(path.read_text(encoding="utf-8"))
     rows, sizes = [], list(next(iter(record["scoring"].values()))["seconds"])
     for choice, of in record["scoring"].items():
         rows.append((choice, *(speed(of["seconds"][n]) for n in sizes), f"{of['exponent']:.2f}"))
@@ -74,9 +69,8 @@ def long_stream(path: Path) -> str:
     )
 
 
-def large_data(path: Path) -> str:
+def large_data(record: dict[str, Any]) -> str:
     """Return speed and memory of one pass over a data set from a mapped file and from memory."""
-    record = json.loads(path.read_text(encoding="utf-8"))
     ways, words = record["ways"], {"mapped": "mapped file", "memory": "memory"}
     n_rows, rows = record["rows"], []
     for way, of in ways.items():
@@ -95,9 +89,8 @@ def large_data(path: Path) -> str:
     )
 
 
-def launches(path: Path) -> str:
+def launches(record: dict[str, Any]) -> str:
     """Return the table of the launches of each strategy's step, fewest first, and whether it is replayed."""
-    record = json.loads(path.read_text(encoding="utf-8"))
     steps = record["strategies"]
     rows = [
         (name, f"{steps[name]['launches']:.0f}", steps[name]["one_by_one"] or "yes")
@@ -110,9 +103,8 @@ def launches(path: Path) -> str:
     )
 
 
-def engine_overhead(path: Path) -> str:
+def engine_overhead(record: dict[str, Any]) -> str:
     """Return how long a short cell takes on Dask, as processes of one machine and by joblib alone."""
-    record = json.loads(path.read_text(encoding="utf-8"))
     of, n = record["milliseconds"], record["at_once"]
     words = {
         "joblib": f"joblib alone, {n} processes: training, nothing written",
@@ -132,9 +124,8 @@ def engine_overhead(path: Path) -> str:
     )
 
 
-def many_cells(path: Path) -> str:
+def many_cells(record: dict[str, Any]) -> str:
     """Return what the stages of a plan of many cells take, and the memory that they need."""
-    record = json.loads(path.read_text(encoding="utf-8"))
     rows = [
         (name, *(f"{of[kind]:,.0f}" for kind in ("seconds", "processor")), f"{of['peak']:.2f}")
         for name, of in record["stages"].items()

@@ -1,90 +1,44 @@
 """``python -m bench.report.documents FILE.md ...``: tables and figures of documents, made from records.
 
-A document holds
+A document holds blocks, whose text is replaced:
 
-    <!-- lethe:table RUN [SCENARIO] [SCORE,SCORE] -->
-    ...                       replaced by the table
+    <!-- lethe:KIND WORDS -->
+    ...
     <!-- lethe:end -->
 
-    <!-- lethe:method RUN STRATEGY -->
-    ...                       replaced by the strategy's scores in every scenario
-    <!-- lethe:end -->
+By kind, with the words that follow it:
 
-    <!-- lethe:verify TABLE RUN -->
-    ...                       replaced by the published table beside the run's numbers
-    <!-- lethe:end -->
+    table RUN [SCENARIO] [SCORE,SCORE]   the table
+    method RUN STRATEGY                  the strategy's scores in every scenario
+    verify TABLE RUN                     the published table beside the run's numbers
+    against RUN SCENARIO NOTE A B [A B ...]
+                                         the differences in acc of strategies A and B, seed by seed, beside
+                                         the mean of what both noted under NOTE
+    tuned RUN SCENARIO                   each tuned method's defaults beside what was chosen, and both ranks
+    costs RECORD.json                    what the strategies' steps cost
+    launches RECORD.json                 how many kernels the strategies' steps submit to a GPU
+    grid-times RECORD.json               how long a grid takes as lanes and as single runs
+    long-stream RECORD.json              what a stream of many tasks takes
+    engine-overhead RECORD.json          how long a short cell takes on Dask, on one machine and by joblib
+    many-cells RECORD.json               what a plan of many cells takes beside their training
+    large-data RECORD.json               speed and memory of rows from a mapped file
+    options STRATEGY RECORD.json         its hyper-parameters, and the cost of a step from the record
+    peers RECORD.json                    how long a run takes in other libraries
+    planted RECORD.json                  the planted faults that lethe compare finds
+    slowness RECORD.json                 how often lethe perf finds a step that became slower
+    bisections RECORD.json               how often lethe bisect finds the right commit
+    unchanged RECORD.json                how often lethe compare raises an alarm if nothing changed
+    faults RECORD.json                   the injected faults, and what they lost or changed
 
-    <!-- lethe:against RUN SCENARIO NOTE A B [A B ...] -->
-    ...                       replaced by the differences in acc of strategies A and B, seed by seed, beside
-    <!-- lethe:end -->        the mean of what both noted under NOTE
+and files that are written beside it, the second with marks:
 
-    <!-- lethe:tuned RUN SCENARIO -->
-    ...                       replaced by each tuned method's defaults beside what was chosen, and the ranks
-    <!-- lethe:end -->        of both
+    <!-- lethe:figure RUN NAME [SCENARIO] [SUITE] [STRATEGY ...] FILE.svg -->
+    <!-- lethe:latex RUN COLUMNS [SCENARIO] [SCORE,SCORE] FILE.tex -->
 
-    <!-- lethe:costs RECORD.json -->
-    ...                       replaced by what the strategies' steps cost
-    <!-- lethe:end -->
-
-    <!-- lethe:launches RECORD.json -->
-    ...                       replaced by how many kernels the strategies' steps submit to a GPU
-    <!-- lethe:end -->
-
-    <!-- lethe:grid-times RECORD.json -->
-    ...                       replaced by how long a grid takes as lanes and as single runs
-    <!-- lethe:end -->
-
-    <!-- lethe:long-stream RECORD.json -->
-    ...                       replaced by what a stream of many tasks takes
-    <!-- lethe:end -->
-
-    <!-- lethe:engine-overhead RECORD.json -->
-    ...                       replaced by how long a short cell takes on Dask, on one machine and by joblib
-    <!-- lethe:end -->
-
-    <!-- lethe:many-cells RECORD.json -->
-    ...                       replaced by what a plan of many cells takes beside their training
-    <!-- lethe:end -->
-
-    <!-- lethe:large-data RECORD.json -->
-    ...                       replaced by speed and memory of rows from a mapped file
-    <!-- lethe:end -->
-
-    <!-- lethe:options STRATEGY RECORD.json -->
-    ...                       replaced by its hyper-parameters, and the cost of a step from the record
-    <!-- lethe:end -->
-
-    <!-- lethe:peers RECORD.json -->
-    ...                       replaced by how long a run takes in other libraries
-    <!-- lethe:end -->
-
-    <!-- lethe:planted RECORD.json -->
-    ...                       replaced by the planted faults that lethe compare finds
-    <!-- lethe:end -->
-
-    <!-- lethe:slowness RECORD.json -->
-    ...                       replaced by how often lethe perf finds a step that became slower
-    <!-- lethe:end -->
-
-    <!-- lethe:bisections RECORD.json -->
-    ...                       replaced by how often lethe bisect finds the right commit
-    <!-- lethe:end -->
-
-    <!-- lethe:unchanged RECORD.json -->
-    ...                       replaced by how often lethe compare raises an alarm if nothing changed
-    <!-- lethe:end -->
-
-    <!-- lethe:faults RECORD.json -->
-    ...                       replaced by the injected faults, and what they lost or changed
-    <!-- lethe:end -->
-
-    <!-- lethe:figure RUN NAME [SCENARIO] [SUITE] [STRATEGY ...] FILE.svg -->    writes FILE.svg
-
-    <!-- lethe:latex RUN COLUMNS [SCENARIO] [SCORE,SCORE] FILE.tex -->    writes FILE.tex, with marks
-
-with paths from the folder of the document. ``--check`` changes nothing and fails where a table differs.
+Paths are from the folder of the document. ``--check`` changes nothing and fails where a table differs.
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -123,7 +77,11 @@ def renewed(text: str, folder: Path) -> str:
 
     def block(match: re.Match[str]) -> str:
         kind, words = match["kind"], match["words"].split()
-        body = _BLOCKS[kind](words, read) if kind in _BLOCKS else _FROM_FILES[kind](folder, words)
+        if kind in _BLOCKS:
+            body = _BLOCKS[kind](words, read)
+        else:
+            *names, file = words
+            body = _FROM_RECORDS[kind](json.loads((folder / file).read_text(encoding="utf-8")), *names)
         return f"{match['start']}\n{body}\n{match['end']}"
 
     return _BLOCK.sub(block, text)
@@ -197,24 +155,24 @@ def _tuned(words: list[str], read: Callable[[str], Frames]) -> str:
 
 _METHOD_SCORES = ("acc", "forgetting", "learning_acc")
 _BLOCKS = {"table": _table, "method": _method, "verify": _verify, "against": _against, "tuned": _tuned}
-_FROM_FILES: dict[str, Callable[[Path, list[str]], str]] = {
-    "costs": lambda folder, words: costs.table(folder / words[0]),
-    "grid-times": lambda folder, words: costs.grid_times(folder / words[0]),
-    "engine-overhead": lambda folder, words: costs.engine_overhead(folder / words[0]),
-    "many-cells": lambda folder, words: costs.many_cells(folder / words[0]),
-    "long-stream": lambda folder, words: costs.long_stream(folder / words[0]),
-    "large-data": lambda folder, words: costs.large_data(folder / words[0]),
-    "launches": lambda folder, words: costs.launches(folder / words[0]),
-    "options": lambda folder, words: hyper_parameters(words[0], folder / words[1]),
-    "peers": lambda folder, words: peers(folder / words[0]),
-    "planted": lambda folder, words: planted_faults(folder / words[0]),
-    "slowness": lambda folder, words: planted_slowness(folder / words[0]),
-    "bisections": lambda folder, words: planted_bisections(folder / words[0]),
-    "unchanged": lambda folder, words: false_alarms(folder / words[0]),
-    "faults": lambda folder, words: injected_faults(folder / words[0]),
+_FROM_RECORDS: dict[str, Callable[..., str]] = {
+    "costs": costs.step_costs,
+    "grid-times": costs.grid_times,
+    "engine-overhead": costs.engine_overhead,
+    "many-cells": costs.many_cells,
+    "long-stream": costs.long_stream,
+    "large-data": costs.large_data,
+    "launches": costs.launches,
+    "options": hyper_parameters,
+    "peers": peers,
+    "planted": planted_faults,
+    "slowness": planted_slowness,
+    "bisections": planted_bisections,
+    "unchanged": false_alarms,
+    "faults": injected_faults,
 }
 _BLOCK = re.compile(
-    rf"(?P<start><!-- lethe:(?P<kind>{'|'.join([*_BLOCKS, *_FROM_FILES])}) (?P<words>[^>]*) -->\n)"
+    rf"(?P<start><!-- lethe:(?P<kind>{'|'.join([*_BLOCKS, *_FROM_RECORDS])}) (?P<words>[^>]*) -->\n)"
     r"(?P<body>.*?)(?P<end><!-- lethe:end -->)",
     re.DOTALL,
 )

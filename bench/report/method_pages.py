@@ -1,18 +1,17 @@
 """What the pages of methods and README take from the registry and from measurements, as Markdown."""
 
-import json
-from pathlib import Path
+from typing import Any
 
 from bench.report.text_tables import markdown_rows
 from strategies import REGISTRY
 
 
-def hyper_parameters(name: str, costs: Path) -> str:
+def hyper_parameters(record: dict[str, Any], name: str) -> str:
     """Return a strategy's hyper-parameters with their help, and what a step costs.
 
     Args:
+        record: The record of ``make costs``.
         name: The strategy.
-        costs: The record of ``make costs``.
     """
     options = REGISTRY.describe(name).options
     # Words stand on the left, and their backticks are markup: markdown_rows is for numbers.
@@ -23,7 +22,7 @@ def hyper_parameters(name: str, costs: Path) -> str:
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     head = ["| name | default | value | what it does |", "| --- | --- | --- | --- |"]
     table = "\n".join([*head, *lines]) if rows else "None."
-    step = json.loads(costs.read_text(encoding="utf-8"))["strategies"].get(name)
+    step = record["strategies"].get(name)
     if step is None:
         return table
     times = f"A step takes {step['ratio']:.2f} times as long as one of `finetune`"
@@ -31,9 +30,8 @@ def hyper_parameters(name: str, costs: Path) -> str:
     return f"{table}\n\n{times}; {implied} ([costs](../costs.md))."
 
 
-def peers(path: Path) -> str:
+def peers(record: dict[str, Any]) -> str:
     """Return how long a run takes in other libraries, from the record of ``tests/perf/peers.py``."""
-    record = json.loads(path.read_text(encoding="utf-8"))
     about, versions = record["about"], record["about"]["packages"]
     rows = [
         (

@@ -1,16 +1,14 @@
 """What docs/regressions.md shows of the records of planted faults, slowness and false alarms, as Markdown."""
 
-import json
 from collections import Counter
-from pathlib import Path
+from typing import Any
 
 from bench.report.formats import MISSING
 from bench.report.text_tables import markdown_rows
 
 
-def planted_faults(path: Path) -> str:
+def planted_faults(record: dict[str, Any]) -> str:
     """Return the table of faults, from the record of ``python -m tests.planted_faults --write``."""
-    record = json.loads(path.read_text(encoding="utf-8"))
     faults, most = record["faults"], record["most_seeds"]
     rows = [
         (
@@ -34,9 +32,8 @@ def planted_faults(path: Path) -> str:
     )
 
 
-def false_alarms(path: Path) -> str:
+def false_alarms(r: dict[str, Any]) -> str:
     """Return how often nothing was an alarm, from the record of ``python -m tests.false_alarms --write``."""
-    r = json.loads(path.read_text(encoding="utf-8"))
     counts = ", ".join(f"{n:,} {verdict}" for verdict, n in r["verdicts"].items())
     share, low, high = (f"{100 * part:.1f}" for part in (r["alarms"] / r["draws"], r["low"], r["high"]))
     return (
@@ -48,9 +45,8 @@ def false_alarms(path: Path) -> str:
     )
 
 
-def planted_slowness(path: Path) -> str:
+def planted_slowness(record: dict[str, Any]) -> str:
     """Return how often a slower step was found, from the record of ``python -m tests.planted_slowness``."""
-    record = json.loads(path.read_text(encoding="utf-8"))
     rows = []
     for found in record["slowness"]:
         tries = found["tries"]
@@ -63,9 +59,8 @@ def planted_slowness(path: Path) -> str:
     return f"{markdown_rows(header, rows)}\n\nMargin {100 * record['margin']:g} %; {record['machine']}."
 
 
-def planted_bisections(path: Path) -> str:
+def planted_bisections(record: dict[str, Any]) -> str:
     """Return how often the right commit was found, by ``python -m tests.planted_bisections``."""
-    record = json.loads(path.read_text(encoding="utf-8"))
     rows = [
         (
             of["fault"],

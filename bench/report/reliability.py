@@ -1,15 +1,13 @@
 """What docs/reliability.md shows of the record of injected faults, as Markdown."""
 
-import json
-from pathlib import Path
+from typing import Any
 
 from bench.report.formats import MISSING
 from bench.report.text_tables import markdown_rows
 
 
-def injected_faults(path: Path) -> str:
+def injected_faults(record: dict[str, Any]) -> str:
     """Return the table of faults by kind, from the record of ``python -m tests.faults --write``."""
-    record = json.loads(path.read_text(encoding="utf-8"))
     rows = [
         (kind, *(f"{of[name]:,}" for name in ("injected", "refused", "lost", "changed")), MISSING)
         for kind, of in record["faults"].items()

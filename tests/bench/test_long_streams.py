@@ -4,7 +4,6 @@ from pathlib import Path
 
 from bench.report.costs import large_data, long_stream
 from bench.schema import differing_fields
-from bench.store import write_json
 from bench.train import run_group
 from tests.perf.long_stream import cell, exponent, streamed
 
@@ -24,29 +23,23 @@ def test_a_stopped_stream_continues_and_stores_what_is_new(tmp_path: Path) -> No
     assert cell(40, "diagonal").key not in {path.name for path in (tmp_path / "checkpoints").iterdir()}
 
 
-def test_the_document_shows_the_record_of_long_streams(tmp_path: Path) -> None:
+def test_the_document_shows_the_record_of_long_streams() -> None:
     seconds = {n: 1e-6 * n**2 for n in (10, 20, 40)}
     assert abs(exponent(seconds) - 2) < 1e-9
     scoring = {"all": {"seconds": {str(n): s for n, s in seconds.items()}, "exponent": 2.0}}
-    write_json(
-        tmp_path / "r.json",
-        ABOUT
-        | {
-            "tasks": 40,
-            "memory": {"10": 300.4, "30": 301, "40": 302},
-            "checkpoint_bytes": {"10": 5e4, "30": 6e4},
-        }
-        | {"resume_seconds": 0.2, "record_bytes": 7e3, "classes_bytes": 8e3, "report_seconds": 5}
-        | {"report_bytes": 9e5, "scoring": scoring},
-    )
-    shown = long_stream(tmp_path / "r.json")
+    record = ABOUT | {
+        "tasks": 40, "memory": {"10": 300.4, "30": 301, "40": 302},
+        "checkpoint_bytes": {"10": 5e4, "30": 6e4}, "resume_seconds": 0.2, "record_bytes": 7e3,
+        "classes_bytes": 8e3, "report_seconds": 5, "report_bytes": 9e5, "scoring": scoring,
+    }  # fmt: skip
+    shown = long_stream(record)
     assert "| all | 0.00010 | 0.00040 | 0.0016 | 2.00 |" in shown
     for words in ("300 MiB of memory after 10 tasks, 302 MiB after 40", "50 kB and, after 30, 60 kB"):
         assert words in shown
     assert "0.2 s to resume after 30, with the same record" in shown
 
 
-def test_the_document_shows_the_record_of_large_data(tmp_path: Path) -> None:
+def test_the_document_shows_the_record_of_large_data() -> None:
     of = {"load_seconds": 1.0, "train_seconds": 20.0, "processor_seconds": 10.0, "peak_mib": 1500.4}
     about = ABOUT | {"rows": 1000, "features": 4, "tasks": 2, "times": 3, "strategy": "er", "bytes": 2e9}
     about |= {"settings": {"epochs": 1}, "prepare": {"seconds": 30}}
@@ -54,8 +47,7 @@ def test_the_document_shows_the_record_of_large_data(tmp_path: Path) -> None:
         "mapped": of,
         "memory": of | {"train_seconds": 16.0, "processor_seconds": 9.0, "peak_mib": 4000.0},
     }
-    write_json(tmp_path / "r.json", about | {"ways": ways})
-    shown = large_data(tmp_path / "r.json")
+    shown = large_data(about | {"ways": ways})
     assert "| mapped file | 100 (90%) | 50 (80%) | 1,500 | 1.0 |" in shown
     assert "| memory | 111 (100%) | 62 (100%) | 4,000 | 1.0 |" in shown
     assert "one pass of er, epochs=1: median of n = 3, with equal results" in shown
