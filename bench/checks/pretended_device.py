@@ -86,19 +86,6 @@ class _Event:
         """Let the stream wait for the event; the host does not."""
 
 
-class _OnDevice:
-    """``with torch.cuda.device(1):``."""
-
-    def __init__(self, device: Any) -> None:
-        self.index = current().place(device).index
-
-    def __enter__(self) -> None:
-        self.before, current().current = current().current, self.index
-
-    def __exit__(self, *error: object) -> None:
-        current().current = self.before
-
-
 class _Stream:
     """A stream; work is done when it is submitted."""
 
@@ -138,6 +125,14 @@ def _patches(now: PretendedDevice) -> dict[str, Any]:
     def set_device(device: Any) -> None:
         now.current = at(device)
 
+    @contextmanager
+    def on_device(device: Any) -> Iterator[None]:
+        before, now.current = now.current, at(device)
+        try:
+            yield
+        finally:
+            now.current = before
+
     def reset_peak(device: Any = None) -> None:
         now.peak[at(device)] = now.used[at(device)]
 
@@ -159,7 +154,7 @@ def _patches(now: PretendedDevice) -> dict[str, Any]:
         "device_count": lambda: now.count,
         "current_device": lambda: now.current,
         "set_device": set_device,
-        "device": _OnDevice,
+        "device": on_device,
         "get_device_name": lambda device=None: NAME,
         "get_device_properties": lambda device=None: properties,
         "get_device_capability": lambda device=None: (9, 0),
