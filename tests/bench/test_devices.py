@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -67,19 +68,13 @@ def test_the_width_that_fits_is_learned_once(monkeypatch: pytest.MonkeyPatch) ->
     with pretended_device(1) as device:
         lethe.run("toy", "er", seeds=4, lanes=4, **asked)
         needed = device.peak[0]
-    tried, original = [], one_group.run_group
-
-    def noted(group: Any, **given: Any) -> Any:
-        tried.append(len(group))
-        return original(group, **given)
-
-    monkeypatch.setattr(one_group, "run_group", noted)
+    spy = Mock(wraps=one_group.run_group)
+    monkeypatch.setattr(one_group, "run_group", spy)
     with pretended_device(1, memory=int(0.6 * needed)):
         frames = lethe.run("toy", "er", seeds=9, lanes=4, **asked)
         assert len(frames.failed) == len(frames.unfinished) == 0
-        assert tried == [4, 2, 2, 2, 2, 1]
         lethe.run("toy", "finetune", seeds=4, lanes=4, **asked)  # another strategy may fit
-    assert tried[6] == 4
+    assert [len(call.args[0]) for call in spy.call_args_list][:7] == [4, 2, 2, 2, 2, 1, 4]
 
 
 def test_data_stays_on_a_device_until_another_is_asked_for() -> None:
@@ -160,18 +155,13 @@ def test_graphs_can_be_left_out_and_the_record_says_so(
     assert told == [(0, "--no-graph"), (0, "there are no graphs on this device")]
     (cpu,) = run_group([toy_cell("finetune", epochs=1)], graph=False)
     assert "replayed_steps" not in cpu["timings"]
-    given, original = [], one_group.run_group
-
-    def noted(group: Any, **options: Any) -> Any:
-        given.append(options["graph"])
-        return original(group, **options)
-
-    monkeypatch.setattr(one_group, "run_group", noted)
+    spy = Mock(wraps=one_group.run_group)
+    monkeypatch.setattr(one_group, "run_group", spy)
     line = "run toy -s finetune --seeds 1 --jobs 1 --out"
     assert command(line, str(tmp_path / "with"))[0] == 0
     assert command(line, str(tmp_path / "without"), "--no-graph")[0] == 0
     lethe.run("toy", "finetune", seeds=1, graph=False)
-    assert given == [True, False, False]
+    assert [call.kwargs["graph"] for call in spy.call_args_list] == [True, False, False]
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
