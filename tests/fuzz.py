@@ -25,8 +25,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
+import pandas as pd
 from safetensors.numpy import save as save_arrays
 
 import suites
@@ -264,22 +264,19 @@ class Fuzzer:
     @cached_property
     def _data_files(self) -> dict[str, bytes]:
         """Small data sets of users, by the names of their files."""
-        texts = [f"a {n}" for n in range(40)]
-        rows = [
-            {"text": text, "label": "xyz"[n % 3], "month": f"2024-0{n % 3 + 1}", "n": n % 4}
-            for n, text in enumerate(texts)
-        ]
         arrays = {"x": np.eye(40, 5), "y": np.arange(40) % 4}
-        lines = [json.dumps(row) for row in rows]
         np.savez(self.scratch / "a.npz", x=arrays["x"], y=arrays["y"])
-        datasets.disable_progress_bars()
-        datasets.Dataset.from_list(rows).to_parquet(self.scratch / "a.parquet")
+        frame = pd.DataFrame(
+            {"text": f"a {n}", "label": "xyz"[n % 3], "month": f"2024-0{n % 3 + 1}", "n": n % 4}
+            for n in range(40)
+        )
         return {
-            "a.csv": "\n".join([",".join(rows[0]), *(",".join(map(str, r.values())) for r in rows)]).encode(),
-            "a.jsonl": "\n".join(lines).encode(),
-            "a.json": f"[{','.join(lines)}]".encode(),
+            "a.csv": frame.to_csv(index=False).encode(),
+            "a.jsonl": frame.to_json(orient="records", lines=True).encode(),
+            "a.json": frame.to_json(orient="records").encode(),
+            "a.npz": (self.scratch / "a.npz").read_bytes(),
+            "a.parquet": frame.to_parquet(),
             "a.safetensors": save_arrays(arrays),
-            **{name: (self.scratch / name).read_bytes() for name in ("a.npz", "a.parquet")},
         }
 
     def _experiment(self) -> tuple[object, Callable[[], object]]:
