@@ -7,7 +7,6 @@ from bench.api import (
     Frames as Frames,
     Tuning as Tuning,
     compare as compare,
-    export as export,
     load as load,
     report as report,
     run as run,
@@ -15,6 +14,7 @@ from bench.api import (
 )
 from bench.export import (
     Predictor as Predictor,
+    export as export,
 )
 from bench.results import (
     Comparison as Comparison,

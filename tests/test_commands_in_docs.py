@@ -91,7 +91,7 @@ def test_every_command_in_the_documents_is_accepted(
     line: str, place: Path, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setattr("bench.trackers.feed.find_spec", str)  # a dry run imports no tracker
+    monkeypatch.setattr("bench.report.trackers.feed.find_spec", str)  # a dry run imports no tracker
     words = shlex.split(line.split(" > ")[0])[1:]
     name = words[0]
     if name in ELSEWHERE or "--resume-from" in words:

@@ -1,4 +1,4 @@
-"""Experiments, reports and exports: ``lethe.run``, ``lethe.load``, ``lethe.report``, ``lethe.compare`` ..."""
+"""Experiments and reports: ``lethe.run``, ``lethe.load``, ``lethe.report``, ``lethe.compare``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bench.plan import (
     selectors_of,
     text_of_values,
 )
-from bench.report import Layout, Spread, make_report
+from bench.report import Layout, Spread, check_trackers, make_report, tracking
 from bench.results import Comparison, Expectation, compare_runs
 from suites import notes_of
 from suites.errors import UserError
@@ -125,7 +125,6 @@ def run(
         carry_out_plan,
         resolve_for,
     )
-    from bench.trackers import check_trackers, tracking
 
     suite = suite_or_dataset(suite, dataset, columns)
     request = request_of(suite, strategies, scenarios, seeds, settings, resume_from, budget)
@@ -316,32 +315,3 @@ def compare(
     """
     chosen = seeds_of(seeds) if isinstance(seeds, int) else seeds
     return compare_runs(base, new, scores, margins, expect, chosen)
-
-
-def export(run: str | Path, cell: str, out: str | Path, task: int | None = None) -> Path:
-    """Export the saved model of a cell, as ``lethe export`` does.
-
-    The folder can be loaded by ``Predictor.load``, and learning can continue from it (``resume_from``).
-
-    Args:
-        run: Folder of a run made with ``keep_models``.
-        cell: Key of the cell, the beginning of the key, or ``strategy/seed``: ``"er/0"``.
-        out: A new folder.
-        task: Export the model after this many tasks; the last one saved without it.
-
-    Returns:
-        ``out``.
-
-    Raises:
-        UserError: The cell is unknown or has no saved model, the model cannot be exported, or ``out`` exists.
-
-    Example:
-        ```python
-        lethe.run("digits", "er", seeds=1, out="runs/first", keep_models="last")
-        lethe.export("runs/first", "er/0", "models/er")
-        ```
-    """
-    from bench.export import find, save, served
-
-    save(served(Path(run), find(Path(run), cell), task), Path(out))
-    return Path(out)

@@ -36,7 +36,7 @@ def carry_out(
     """
     trackers: dict[str, str] = {}
     if asked.track:
-        from bench.trackers import check_trackers  # imports pandas
+        from bench.report import check_trackers  # imports pandas
 
         trackers = check_trackers(asked.track, asked.out)
     if not dry_run:
@@ -97,8 +97,8 @@ def run_requests(
     requests: "Sequence[Request]", out: Path, options: "Options", trackers: dict[str, str] | None = None
 ) -> "Outcome":
     """Carry out requests so that they can be stopped, and send records to trackers; return the outcome."""
+    from bench.report import tracking  # imports pandas
     from bench.runner import carry_out
-    from bench.trackers import tracking  # imports pandas
 
     # Jobs of a batch system send the records that they make.
     with stoppable(out) as command, tracking({} if options.in_jobs else trackers or {}) as on_record:

@@ -34,6 +34,33 @@ _SHOWN = 6
 """Largest number of cells in a message."""
 
 
+def export(run: str | Path, cell: str, out: str | Path, task: int | None = None) -> Path:
+    """Export the saved model of a cell, as ``lethe export`` does.
+
+    The folder can be loaded by ``Predictor.load``, and learning can continue from it (``resume_from``).
+
+    Args:
+        run: Folder of a run made with ``keep_models``.
+        cell: Key of the cell, the beginning of the key, or ``strategy/seed``: ``"er/0"``.
+        out: A new folder.
+        task: Export the model after this many tasks; the last one saved without it.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        UserError: The cell is unknown or has no saved model, the model cannot be exported, or ``out`` exists.
+
+    Example:
+        ```python
+        lethe.run("digits", "er", seeds=1, out="runs/first", keep_models="last")
+        lethe.export("runs/first", "er/0", "models/er")
+        ```
+    """
+    save(served(Path(run), find(Path(run), cell), task), Path(out))
+    return Path(out)
+
+
 def find(run: Path, cell: str) -> str:
     """Return the key of a cell.
 

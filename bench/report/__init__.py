@@ -20,13 +20,14 @@ from bench.report.published_numbers import print_published
 from bench.report.summary import summary_table
 from bench.report.tables import in_html, print_tables, tables
 from bench.report.text_tables import print_rows
+from bench.report.trackers import check_trackers, tracking
 from bench.report.write_report import make_report
 
 __all__ = [
-    "HISTORY_HEADER", "HOST", "Layout", "Spread", "chosen_formats", "chosen_width", "citations",
-    "class_tables", "comparison_badge", "comparison_junit", "comparison_markdown", "draw_data",
+    "HISTORY_HEADER", "HOST", "Layout", "Spread", "check_trackers", "chosen_formats", "chosen_width",
+    "citations", "class_tables", "comparison_badge", "comparison_junit", "comparison_markdown", "draw_data",
     "every_comparison", "grid_settings", "history_rows", "history_steps", "in_html", "left_out",
     "make_report", "needed_seeds", "page_server", "plot", "print_classes", "print_comparison", "print_power",
-    "print_published", "print_rows", "print_tables", "summary_table", "tables", "write_classes",
+    "print_published", "print_rows", "print_tables", "summary_table", "tables", "tracking", "write_classes",
     "write_history",
 ]  # fmt: skip

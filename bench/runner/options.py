@@ -50,7 +50,7 @@ class Options:
     keep_models: str = ""
     """Save trained models after the ``last`` task or after ``all``; empty for none."""
     on_record: Callable[[Fields], None] | None = None
-    """Called in this process with each record that this command's cells wrote; see bench.trackers."""
+    """Called in this process with each record that this command's cells wrote; see bench.report.trackers."""
     checkpoint_every: float = 1.0
     """Seconds between two checkpoints of a group at least; 0 for one after every task."""
     graph: bool = True

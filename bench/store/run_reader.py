@@ -8,7 +8,7 @@ Reading never writes. What cannot be read is passed over and listed with the rea
     RUN/checkpoints/<key>/        state after the last finished task, until the cell is done
     RUN/claims/                   which command runs which cells now; see bench.store.claims
     RUN/models/<key>/<task>/      trained models, where they are saved; see bench.store.saved_models
-    RUN/tensorboard/              event files, with ``--track tensorboard``; see bench.trackers
+    RUN/tensorboard/              event files, with ``--track tensorboard``; see bench.report.trackers
     RUN/set-aside/                what could not be read
     RUN/superseded/*.jsonl        records and confusion counts of cells that were run again since
     RUN/superseded/models/        trained models that were saved by other code

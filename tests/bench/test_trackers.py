@@ -15,10 +15,10 @@ import pytest
 
 import lethe
 from bench.plan import Request
+from bench.report.trackers import TRACKERS, check_trackers, feed, tracking
 from bench.results import Frames, load
 from bench.runner.there import Asked
 from bench.store import RunReader
-from bench.trackers import TRACKERS, check_trackers, feed, tracking
 from tests.bench.test_engines import Threads, ran_on
 from tests.conftest import Command, Refuses, ran, refused
 

@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
 
+from bench.report.trackers.sinks import TRACKERS
+from bench.report.trackers.tracked_cell import Record, tracked_cell
 from bench.results import outcomes
-from bench.trackers.sinks import TRACKERS
-from bench.trackers.tracked_cell import Record, tracked_cell
 from suites.announce import to_stderr
 from suites.errors import UserError, one_line, unknown
 from suites.tracebacks import kind_and_message

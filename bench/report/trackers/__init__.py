@@ -1,6 +1,6 @@
 """Sends the records of a run to TensorBoard, MLflow, Weights & Biases or trackio while it runs."""
 
-from bench.trackers.feed import check_trackers, tracking
-from bench.trackers.sinks import TRACKERS
+from bench.report.trackers.feed import check_trackers, tracking
+from bench.report.trackers.sinks import TRACKERS
 
 __all__ = ["TRACKERS", "check_trackers", "tracking"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from bench.trackers.tracked_cell import TrackedCell
+from bench.report.trackers.tracked_cell import TrackedCell
 
 PROJECT = "lethe"
 """The experiment or project, if the place names none."""
