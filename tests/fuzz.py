@@ -403,7 +403,7 @@ class Fuzzer:
                 folder.mkdir(parents=True, exist_ok=True)
                 for name in ("lethe.json", "facts.json"):
                     (folder / name).write_bytes(damaged)
-            RunReader(self.run).checkpoint_headers()
+            RunReader(self.run).checkpoints.headers()
             for ask in (
                 lambda: SavedModels(self.run).header(key, 1),
                 lambda: Request("digits", ("er",), resume_from=str(self.scratch / "export")).cells(),

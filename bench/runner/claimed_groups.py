@@ -109,7 +109,7 @@ class ClaimedGroups:
         # A command that ended in between has left checkpoints, perhaps after different numbers of tasks.
         alike: dict[int, Group] = defaultdict(list)
         for spec in mine:
-            header = self._run.checkpoint_header(spec.key)
+            header = self._run.checkpoints.header(spec.key)
             alike[header.tasks_done if header else 0].append(spec)
         first, *others = alike.values() or [[]]
         self.put_back(others)

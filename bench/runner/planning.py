@@ -130,7 +130,7 @@ def _present(run: RunReader) -> Present:
             heads[key] = replace(head, incomplete=True)
     checkpoints = {
         key: Checkpoint(h.tasks_done, h.code, h.data, h.written)
-        for key, h in run.checkpoint_headers().items()
+        for key, h in run.checkpoints.headers().items()
     }
     equivalences = read_equivalences(run)
     same = run.folder, heads, checkpoints, manifest.code, equivalences, manifest.shared, manifest.data

@@ -11,7 +11,7 @@ from bench.plan import codes_of
 from bench.runner.claimed_groups import Group
 from bench.runner.faults import storing
 from bench.schema import Fields
-from bench.store import Attempt, Maker, RunFolder, SavedModels, check_owner, now
+from bench.store import Attempt, Checkpoints, Maker, RunFolder, SavedModels, check_owner, now
 from suites.errors import UserError
 
 
@@ -82,20 +82,21 @@ class GroupModels(SavedModels):
             super().write(key, tasks_done, tensors, header)
 
 
-class GroupCheckpoints:
+class GroupCheckpoints(Checkpoints):
     """The checkpoints that the current code made since --force; others stay until they are replaced."""
 
     def __init__(self, target: Target, codes: Mapping[str, str]) -> None:
-        self.run, self.target, self.codes = RunFolder(target.models.run), target, codes
+        super().__init__(target.models.run)
+        self.target, self.codes = target, codes
 
     def save(self, key: str, tensors: dict[str, Tensor], header: Fields, rows: Fields) -> None:
         """Save the state of a cell."""
         with self.target.storing():
-            self.run.save(key, tensors, header | {"code": self.codes[key]}, rows)
+            super().save(key, tensors, header | {"code": self.codes[key]}, rows)
 
     def load(self, key: str) -> tuple[dict[str, Tensor], Fields, list[Fields]] | None:
         """Return the state of a cell, None if there is none by this code."""
-        found = self.run.load(key)
+        found = super().load(key)
         if found is None or found[1]["code"] != self.codes[key] or found[1]["written"] < self.target.since:
             return None
         return found

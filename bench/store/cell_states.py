@@ -50,7 +50,7 @@ def cell_states(
     claimed = {key: by for key, by in running(run.folder).items() if key in cells}
     for key, state in states.items():
         if key in claimed or state.status == "missing":
-            header = run.checkpoint_header(key)
+            header = run.checkpoints.header(key)
             tasks = f"{header.tasks_done} tasks are done" if header else ""
             by = f"by {claimed[key]}" if key in claimed else ""
             status = "running" if by else state.status

@@ -117,3 +117,9 @@ def make_folder(folder: Path) -> None:
     with suppress(FileExistsError):
         folder.mkdir()
         sync_folder(folder.parent)
+
+
+def unused(path: Path) -> Path:
+    """Return the path, with a number if it exists."""
+    names = [path.name, *(f"{path.name}.{n}" for n in range(1, 1000))]
+    return path.with_name(next((name for name in names if not path.with_name(name).exists()), path.name))

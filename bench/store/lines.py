@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from bench.schema import Fields, checked_json
+from bench.schema import Fields, FileModel, checked_json
 from bench.store.files import make_folder
 from suites.errors import UserError
 from suites.paths import check_is_file, read_file
@@ -69,6 +69,13 @@ def as_line(content: Fields) -> bytes:
     """Return a record as a line: its key is first, so that readers find it without parsing."""
     first = {name: content[name] for name in ("schema", "key", "written") if name in content}
     return checked_json(first | content) + b"\n"
+
+
+def valid_line(model: type[FileModel], content: Fields) -> bytes:
+    """Return a valid record as a line; raises Unreadable for an invalid one."""
+    line = as_line({"schema": model.VERSION, **content})
+    model.read(line)
+    return line
 
 
 def pieces(folder: Path) -> Iterator[Piece]:

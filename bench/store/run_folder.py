@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,12 +19,9 @@ from bench.plan import CellSpec, check_agreement
 from bench.schema import (
     Again,
     CellRecord,
-    CheckpointHeader,
-    CheckpointRows,
     ClassCounts,
     Damaged,
     Fields,
-    FileModel,
     Manifest,
     Metadata,
     Tuned,
@@ -33,17 +29,17 @@ from bench.schema import (
     has_checksum,
     is_intact,
 )
+from bench.store.checkpoints import Checkpoints
 from bench.store.environment import Maker, moment, now, where
-from bench.store.files import make_folder, read_tensors, write_at, write_checked, write_tensors, writing
-from bench.store.lines import HEAD, SUFFIX, append, as_line
+from bench.store.files import unused, write_checked, writing
+from bench.store.lines import HEAD, SUFFIX, append, valid_line
 from bench.store.run_reader import RunReader
-from suites.announce import to_stderr
 from suites.errors import UserError
 from suites.paths import read_file
 from suites.whole_files import PART
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 class RunFolder(RunReader):
@@ -55,13 +51,11 @@ class RunFolder(RunReader):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._own = uuid.uuid4().hex[:12]
-        self._rows: dict[str, tuple[str, int]] = {}
-        """Name and size of the file of rows that this object writes for each cell."""
         self._new: set[str] = set()
         if self.packed:
             first = f"lethe unpack {self.folder} first"
             raise UserError(f"{self.folder} is a packed run, which cannot be changed: {first}")
+        self.checkpoints: Checkpoints = Checkpoints(self.folder)
 
     def open(
         self,
@@ -113,7 +107,7 @@ class RunFolder(RunReader):
         for kind in ("strategies", "suites", "models"):
             manifest[kind] = {**getattr(before, kind), **(described or {}).get(kind, {})}
         with writing(self.folder):
-            for folder in (self.cells, self.checkpoints):
+            for folder in (self.cells, self.checkpoints.folder):
                 folder.mkdir(parents=True, exist_ok=True)
             write_checked(self.folder / "run.json", manifest)
         return Maker.of(entry)
@@ -159,7 +153,7 @@ class RunFolder(RunReader):
         with writing(self.folder):
             aside.mkdir(exist_ok=True)
             with suppress(FileNotFoundError):  # another command was first
-                path.replace(_free(aside / "run.json"))
+                path.replace(unused(aside / "run.json"))
             content = Manifest.empty().model_dump(by_alias=True) | {"cells": cells, "data": data}
             write_checked(path, content)
         return f"{path} was damaged: {why}; it is in {aside} now, and is made again from {len(cells)} records"
@@ -184,14 +178,14 @@ class RunFolder(RunReader):
             cell = named | {"spec": spec.as_record(), "identity": spec.identity}
             content: Fields = {"error": None, "reason": None} | record
             if (counts := content.pop("classes", None)) is not None:
-                classes.append(_line(ClassCounts, named | counts))
+                classes.append(valid_line(ClassCounts, named | counts))
                 content["has_classes"] = True
-            records.append(_line(CellRecord, cell | content | cell))
+            records.append(valid_line(CellRecord, cell | content | cell))
             keys.append(spec.key)
         with writing(self.cells):
             self.append_lines(b"".join(records), b"".join(classes))
         for key in keys:
-            self.drop(key)
+            self.checkpoints.drop(key)
 
     def append_lines(self, records: bytes, classes: bytes) -> None:
         """Write lines of records, as ``lines_of_records`` returns those of another folder.
@@ -214,19 +208,12 @@ class RunFolder(RunReader):
             piece = self._piece(path, offset)
             if not has_checksum(piece.content):  # else it was verified, and it is large
                 self._read(ClassCounts, piece)
-        aside, words = self.folder / "set-aside", []
-        for path in self.checkpoints.glob("*"):
-            try:
-                self._checkpoint_header(path.name)
-            except OSError:  # killed before it was written
-                continue
-            except Unreadable as error:
-                words.append(self._set_aside_checkpoint(path.name, error))
+        aside, words = self.folder / "set-aside", self.checkpoints.repair()
         for (name, piece), why in zip(self._damaged.items(), self.unreadable, strict=True):
             try:
                 aside.mkdir(exist_ok=True)
                 if piece.offset is None:
-                    piece.path.replace(_free(aside / name))
+                    piece.path.replace(unused(aside / name))
                 else:  # another process may write its file: the line is copied, and passed over from now on
                     (aside / name).write_bytes(piece.content)
             except FileNotFoundError:  # another process was first
@@ -280,11 +267,11 @@ class RunFolder(RunReader):
             keys: The cells to run, whose models may have been written.
         """
         written = self.written()
-        for key, header in self.checkpoint_headers().items():
+        for key, header in self.checkpoints.headers().items():
             if written.get(key, "") > header.written:
-                self.drop(key)
+                self.checkpoints.drop(key)
         folders = [self.folder, self.cells, self.beside, self.folder / "superseded"]
-        folders += self.checkpoints.glob("*")
+        folders += self.checkpoints.folder.glob("*")
         if (models := self.folder / "models").is_dir():
             folders += [folder for key in keys for folder in (models / key).glob("*")]
         found = [path for folder in folders for path in folder.glob(f".*{PART}")]
@@ -295,81 +282,6 @@ class RunFolder(RunReader):
             path.unlink(missing_ok=True)
         return len(found)
 
-    # Checkpoints: tensors as safetensors, the rest as JSON; no pickles.
-
-    def save(self, key: str, tensors: dict[str, Tensor], header: Fields, rows: Fields) -> None:
-        """Save a cell's state after a task; the header is written last and names the files of the others.
-
-        Rows are appended to those of earlier tasks, so that a long stream does not write them again after
-        each task. What a kill leaves at the end of their file lies beyond the size in the header.
-
-        Raises:
-            OSError: They cannot be written, or another process has removed the checkpoint.
-        """
-        folder, known = self.checkpoints / key, self._rows[key] if rows["first"] else None
-        for new in (self.checkpoints, folder):  # the run's folder is not made again if it was removed
-            make_folder(new)
-        # No name is used twice: until the new header is written, the old one's files are as they were.
-        name = f"{header['tasks_done']}-{self._own}.safetensors"
-        crc32 = write_tensors(folder / name, tensors)
-        name_of_rows, size = known or (f"{uuid.uuid4().hex[:12]}{SUFFIX}", 0)
-        line = _line(CheckpointRows, {"key": key, **rows})
-        write_at(folder / name_of_rows, size, line)
-        self._rows[key] = name_of_rows, size + len(line)
-        named = {"schema": CheckpointHeader.VERSION, "key": key, "written": moment()}
-        named["crc32_of_tensors"] = crc32
-        files = {"tensors": name, "rows": name_of_rows, "rows_bytes": size + len(line)}
-        write_checked(folder / "facts.json", named | files | header)
-        for old in folder.iterdir():
-            if old.name not in (name, name_of_rows, "facts.json"):
-                old.unlink(missing_ok=True)
-
-    def load(self, key: str) -> tuple[dict[str, Tensor], Fields, list[Fields]] | None:
-        """Return tensors, header and rows of a cell's state, None if there is none or it is incomplete.
-
-        A damaged one is set aside, and a line on stderr names it: the cell begins again.
-        """
-        folder = self.checkpoints / key
-        try:
-            header = self._checkpoint_header(key)
-            if not header.rows:
-                return None
-            content = read_file(folder / header.rows)[: header.rows_bytes]
-            rows = [CheckpointRows.read(line)[1] for line in content.splitlines()]
-            if len(content) < header.rows_bytes or {of["key"] for of in rows} != {key}:
-                raise Unreadable(f"{header.rows} is not complete")
-            return read_tensors(folder / header.tensors, header.crc32_of_tensors), header.model_dump(), rows
-        except OSError:  # none, or another process removes it
-            return None
-        except Unreadable as error:
-            to_stderr(self._set_aside_checkpoint(key, error))
-            return None
-
-    def _set_aside_checkpoint(self, key: str, why: Unreadable) -> str:
-        """Move a damaged checkpoint to ``set-aside/``; return a line that says so."""
-        aside = self.folder / "set-aside"
-        with suppress(OSError):  # another process was first, or the folder cannot be written: it is not used
-            aside.mkdir(exist_ok=True)
-            (self.checkpoints / key).replace(_free(aside / f"checkpoint-{key}"))
-        return f"checkpoint {key} cannot be read: {why}; it is in {aside} now, and its cell begins again"
-
-    def drop(self, key: str) -> None:
-        """Delete the state of a cell."""
-        shutil.rmtree(self.checkpoints / key, ignore_errors=True)
-
 
 def _plain(tuned: Mapping[str, Tuned]) -> Fields:
     return {name: of.model_dump(exclude_none=True) for name, of in tuned.items()}
-
-
-def _free(path: Path) -> Path:
-    """Return the path, with a number if it exists."""
-    names = [path.name, *(f"{path.name}.{n}" for n in range(1, 1000))]
-    return path.with_name(next((name for name in names if not path.with_name(name).exists()), path.name))
-
-
-def _line(model: type[FileModel], content: Fields) -> bytes:
-    """Return a valid record as a line; raises Unreadable for an invalid one."""
-    line = as_line({"schema": model.VERSION, **content})
-    model.read(line)
-    return line

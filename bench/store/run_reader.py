@@ -5,7 +5,7 @@ Reading never writes. What cannot be read is passed over and listed with the rea
     RUN/run.json                  the manifest
     RUN/cells/*.jsonl             records, a line each; of several of one cell the latest is used
     RUN/classes/*.jsonl           confusion counts of cells, class by class; see bench.results.per_class
-    RUN/checkpoints/<key>/        state after the last finished task, until the cell is done
+    RUN/checkpoints/<key>/        state after the last finished task; see bench.store.checkpoints
     RUN/claims/                   which command runs which cells now; see bench.store.claims
     RUN/models/<key>/<task>/      trained models, where they are saved; see bench.store.saved_models
     RUN/tensorboard/              event files, with ``--track tensorboard``; see bench.report.trackers
@@ -25,8 +25,6 @@ from typing import IO, TypeVar
 
 from bench.schema import (
     CellRecord,
-    CheckpointHeader,
-    CheckpointRows,
     ClassCounts,
     Fields,
     FileModel,
@@ -34,6 +32,7 @@ from bench.schema import (
     Unreadable,
     is_intact,
 )
+from bench.store.checkpoints import CheckpointReader
 from bench.store.lines import HEAD, PACK_SUFFIX, SUFFIX, Piece, lines, opened, pieces
 from suites.errors import UserError, one_line
 from suites.paths import read_file, resolved
@@ -54,8 +53,8 @@ class RunReader:
         # Not Path.exists, which raises for a name that is too long.
         self.folder = beside if os.path.isfile(beside) and not os.path.exists(folder) else folder
         self.packed = self.folder.name.endswith(".gz") and os.path.isfile(self.folder)
-        self.cells, self.checkpoints = self.folder / "cells", self.folder / "checkpoints"
-        self.beside = self.folder / "classes"
+        self.cells, self.beside = self.folder / "cells", self.folder / "classes"
+        self.checkpoints = CheckpointReader(self.folder)
         self.unreadable: list[str] = []
         """A line for each record that could not be read, with the reason."""
         self._damaged: dict[str, Piece] = {}
@@ -237,35 +236,3 @@ class RunReader:
         paths = [self.folder] if self.packed else self.cells.glob("[!.]*")
         sizes = [(path.lstat().st_size, path.lstat().st_mtime_ns) for path in paths]
         return f"{len(sizes)} {sum(s for s, _ in sizes)} {max((t for _, t in sizes), default=0)}"
-
-    # Checkpoints.
-
-    def checkpoint_header(self, key: str) -> CheckpointHeader | None:
-        """Return the header of a checkpoint, None if there is none that can be read."""
-        try:
-            return self._checkpoint_header(key)
-        except (OSError, Unreadable):
-            return None
-
-    def _checkpoint_header(self, key: str) -> CheckpointHeader:
-        """Return the header of a checkpoint; raises OSError if there is none, Unreadable if it is damaged."""
-        header, _ = CheckpointHeader.read(read_file(self.checkpoints / key / "facts.json"))
-        if header.key != key:
-            raise Unreadable("it is another cell's")
-        return header
-
-    def checkpoint_headers(self) -> dict[str, CheckpointHeader]:
-        """Return the header of every checkpoint that can be read, by key."""
-        headers = {path.name: self.checkpoint_header(path.name) for path in self.checkpoints.glob("*")}
-        return {key: header for key, header in headers.items() if header}
-
-    def checkpoint_rows(self, key: str) -> list[Fields]:
-        """Return losses and scores in a checkpoint, see ``CheckpointRows``; none if it cannot be read."""
-        header = self.checkpoint_header(key)
-        if header is None or not header.rows:
-            return []
-        try:
-            content = read_file(self.checkpoints / key / header.rows)[: header.rows_bytes]
-            return [CheckpointRows.read(line)[1] for line in content.splitlines()]
-        except (OSError, Unreadable):
-            return []

@@ -44,7 +44,7 @@ def _of_cell(cell: CellSpec, outcome: Outcome | None, run: RunReader) -> tuple[l
         if outcome.status != "done":
             return None
         return _averages(outcome.measured["validation"].value), steps_of(outcome)
-    header, rows = run.checkpoint_header(cell.key), run.checkpoint_rows(cell.key)
+    header, rows = run.checkpoints.header(cell.key), run.checkpoints.rows(cell.key)
     if header is None or header.diverged or not rows:
         return None
     values = [np.array(row, dtype=float) for of in rows for row in _validation(of["scores"])]

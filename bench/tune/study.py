@@ -335,7 +335,7 @@ class Study:
         """Run the cells of trials to their end, or until a task; return faults of the environment."""
         there = RunReader(self.trials_folder)
         ended = there.statuses().keys()
-        reached = {key: header.tasks_done for key, header in there.checkpoint_headers().items()}
+        reached = {key: header.tasks_done for key, header in there.checkpoints.headers().items()}
         behind = [
             request
             for method, numbers in open_.items()

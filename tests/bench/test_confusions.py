@@ -20,7 +20,7 @@ from bench.report import Layout, class_tables, print_classes, write_classes
 from bench.report.class_tables import WORST
 from bench.results import AVERAGES, by_class, load
 from bench.stats import SCORES, all_scores, summarise
-from bench.store import RunFolder
+from bench.store import Checkpoints, RunFolder
 from bench.train import LaneState, learn_task, make_lanes, run_group
 from bench.train.accuracy import area_L
 from bench.train.lane_record import make_record
@@ -252,7 +252,7 @@ def test_oos_auroc_is_a_score_of_the_last_task(tmp_path: Path) -> None:
 
 
 def test_scores_of_rows_without_class_continue_from_a_checkpoint(tmp_path: Path) -> None:
-    cells, run = [outside_cell(0, "er"), outside_cell(1, "er")], RunFolder(tmp_path)
+    cells, run = [outside_cell(0, "er"), outside_cell(1, "er")], Checkpoints(tmp_path)
     whole = run_group(cells)
 
     def stop(done: int, tasks: int) -> None:
@@ -261,5 +261,5 @@ def test_scores_of_rows_without_class_continue_from_a_checkpoint(tmp_path: Path)
 
     with pytest.raises(KeyboardInterrupt):
         run_group(cells, checkpoints=run, progress=stop)
-    assert run.checkpoint_header(cells[0].key) is not None
+    assert run.header(cells[0].key) is not None
     assert [outcome(r) for r in run_group(cells, checkpoints=run)] == [outcome(r) for r in whole]

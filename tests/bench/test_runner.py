@@ -112,9 +112,9 @@ def test_force_keeps_an_old_checkpoint_until_a_new_one_is_written_and_does_not_u
 ) -> None:
     request, run = Request("toy", ("finetune",), seeds=(0,)), RunReader(tmp_path)
     stopped(monkeypatch, 1, tmp_path, request)
-    (old,) = run.checkpoint_headers().values()
+    (old,) = run.checkpoints.headers().values()
     stopped(monkeypatch, 0, tmp_path, request, force=True)
-    assert list(run.checkpoint_headers().values()) == [old]
+    assert list(run.checkpoints.headers().values()) == [old]
     assert [done for _, done in begun(monkeypatch, tmp_path, request, force=True)] == [0]
 
 
@@ -124,7 +124,7 @@ def test_checkpoints_are_written_as_often_as_asked(
 ) -> None:
     request = Request("toy", ("finetune",), seeds=(0,))
     stopped(monkeypatch, 1, tmp_path, request, checkpoint_every=seconds)
-    assert bool(RunReader(tmp_path).checkpoint_headers()) == saved
+    assert bool(RunReader(tmp_path).checkpoints.headers()) == saved
     ran(tmp_path / "whole", request)
     ran(tmp_path, request, checkpoint_every=seconds)
     assert cells(tmp_path) == cells(tmp_path / "whole")

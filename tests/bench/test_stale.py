@@ -297,7 +297,7 @@ def interrupt(run: Path, asked: Request, monkeypatch: pytest.MonkeyPatch) -> Non
         patch.setattr(one_group, "run_group", stopping)
         with pytest.raises(KeyboardInterrupt):
             ran(run, replace(asked, seeds=(0,)))
-    assert RunReader(run).checkpoint_headers()
+    assert RunReader(run).checkpoints.headers()
 
 
 def test_a_saved_model_of_other_code_than_its_record_is_not_exported(tmp_path: Path) -> None:

@@ -14,7 +14,15 @@ import torch
 
 from bench.plan import CellSpec, Request
 from bench.schema import Manifest
-from bench.store import RunFolder, RunReader, lines as store_lines, run_folder as store, write_json
+from bench.store import (
+    Checkpoints,
+    RunFolder,
+    RunReader,
+    checkpoints as of_cells,
+    lines as store_lines,
+    run_folder as store,
+    write_json,
+)
 from lethe.testing import toy_cell
 from tests.conftest import ran, refused, tree
 
@@ -262,71 +270,72 @@ def rows_from(first: int, loss: float | None = None) -> dict[str, Any]:
 
 
 def test_checkpoints_store_tensors_exactly_and_only_the_latest(tmp_path: Path) -> None:
-    run, key = RunFolder(tmp_path), toy_cell().key
+    states, key = Checkpoints(tmp_path), toy_cell().key
     tensors = {"model/w": torch.randn(3, 4), "strategy/rows": torch.arange(5), "bits": torch.ones(2).bool()}
-    assert run.load(key) is None
-    run.save(key, {"old": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
-    (run.checkpoints / key / ".abc.part").write_text("of a killed run")
-    run.save(key, tensors, {"tasks_done": 2}, rows_from(2))
-    found, _, rows = run.load(key)
+    assert states.load(key) is None
+    states.save(key, {"old": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
+    (states.folder / key / ".abc.part").write_text("of a killed run")
+    states.save(key, tensors, {"tasks_done": 2}, rows_from(2))
+    found, _, rows = states.load(key)
     assert [of["first"] for of in rows] == [0, 2]
     torch.testing.assert_close(found, tensors, rtol=0, atol=0)  # equal in names and types too
-    files = sorted(p.suffix for p in (run.checkpoints / key).iterdir())
+    files = sorted(p.suffix for p in (states.folder / key).iterdir())
     assert files == [".json", ".jsonl", ".safetensors"]
-    run.drop(key)
-    assert run.load(key) is run.checkpoint_header(key) is None
+    states.drop(key)
+    assert states.load(key) is states.header(key) is None
 
 
 def test_a_kill_between_tensors_and_header_leaves_the_older_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, key = RunFolder(tmp_path), toy_cell().key
-    run.save(key, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
+    states, key = Checkpoints(tmp_path), toy_cell().key
+    states.save(key, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
     with monkeypatch.context() as patch:
-        patch.setattr(store, "write_checked", Mock(side_effect=KeyboardInterrupt))
+        patch.setattr(of_cells, "write_checked", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            run.save(key, {"w": torch.ones(1)}, {"tasks_done": 2}, rows_from(2))
-    for of in (run, RunFolder(tmp_path)):  # the row of the killed save lies beyond the size in the header
+            states.save(key, {"w": torch.ones(1)}, {"tasks_done": 2}, rows_from(2))
+    # The row of the killed save lies beyond the size in the header.
+    for of in (states, Checkpoints(tmp_path)):
         tensors, facts, rows = of.load(key)
         assert (facts["tasks_done"], tensors["w"].tolist(), rows) == (1, [0], [rows[0]])
-    again = RunFolder(tmp_path)
+    again = Checkpoints(tmp_path)
     again.save(key, {"w": torch.ones(1)}, {"tasks_done": 2}, rows_from(0, 0.25))
     assert [of["loss"] for of in again.load(key)[2]] == [[0.25]]
 
 
 def test_a_header_of_an_earlier_version_is_listed_and_its_cell_begins_again(tmp_path: Path) -> None:
-    run, key = RunFolder(tmp_path), toy_cell().key
-    run.save(key, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
-    path = run.checkpoints / key / "facts.json"
+    states, key = Checkpoints(tmp_path), toy_cell().key
+    states.save(key, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
+    path = states.folder / key / "facts.json"
     header = json.loads(path.read_text())
     old = {name: header[name] for name in ("key", "tensors", "tasks_done")} | {"loss": [0.5], "scores": {}}
     path.write_text(json.dumps(old | {"schema": 2}))
-    assert run.checkpoint_header(key).tasks_done == 1
-    assert run.load(key) is None
+    assert states.header(key).tasks_done == 1
+    assert states.load(key) is None
 
 
 def test_rows_of_a_checkpoint_are_appended_and_torn_ones_are_written_over(tmp_path: Path) -> None:
-    run, key = RunFolder(tmp_path), toy_cell().key
+    states, key = Checkpoints(tmp_path), toy_cell().key
     for task in range(1, 4):
-        run.save(key, {"w": torch.zeros(1)}, {"tasks_done": task}, rows_from(task + 1 if task > 1 else 0))
-        (path,) = (run.checkpoints / key).glob("*.jsonl")
+        states.save(key, {"w": torch.zeros(1)}, {"tasks_done": task}, rows_from(task + 1 if task > 1 else 0))
+        (path,) = (states.folder / key).glob("*.jsonl")
         size = path.stat().st_size
-        assert (run.checkpoint_header(key).rows, run.checkpoint_header(key).rows_bytes) == (path.name, size)
+        assert (states.header(key).rows, states.header(key).rows_bytes) == (path.name, size)
         with path.open("ab") as stream:
             stream.write(b'{"schema":1,"key":' + b"x" * 300)
-    _, _, rows = run.load(key)
+    _, _, rows = states.load(key)
     assert [of["first"] for of in rows] == [0, 3, 4]
     path.write_bytes(path.read_bytes()[: size - 1])
-    assert run.load(key) is None
+    assert states.load(key) is None
 
 
 def test_damaged_checkpoints_and_those_of_other_cells_are_set_aside(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, mine, other = RunFolder(tmp_path), toy_cell().key, toy_cell(seed=1).key
-    run.save(other, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
-    (run.checkpoints / other).rename(run.checkpoints / mine)
-    assert run.checkpoint_header(mine) is run.load(mine) is None
+    states, mine, other = Checkpoints(tmp_path), toy_cell().key, toy_cell(seed=1).key
+    states.save(other, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
+    (states.folder / other).rename(states.folder / mine)
+    assert states.header(mine) is states.load(mine) is None
     flipped = lambda whole: whole[:-1] + bytes([whole[-1] ^ 1])  # noqa: E731
     damages: list[Any] = [
         ("*.safetensors", lambda whole: b"rubbish"), ("*.safetensors", flipped),
@@ -335,20 +344,21 @@ def test_damaged_checkpoints_and_those_of_other_cells_are_set_aside(
         ("facts.json", lambda whole: b"{"),
     ]  # fmt: skip
     for pattern, damage in damages:
-        run.save(mine, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
-        assert run.load(mine) is not None
-        (path,) = (run.checkpoints / mine).glob(pattern)
+        states.save(mine, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
+        assert states.load(mine) is not None
+        (path,) = (states.folder / mine).glob(pattern)
         path.write_bytes(damage(path.read_bytes()))
-        before = tree(run.checkpoints / mine)
-        assert run.load(mine) is None
+        before = tree(states.folder / mine)
+        assert states.load(mine) is None
         assert f"checkpoint {mine} cannot be read: " in capsys.readouterr().err
-        assert not (run.checkpoints / mine).exists()
+        assert not (states.folder / mine).exists()
         assert before in map(tree, (tmp_path / "set-aside").iterdir())
     assert len([*(tmp_path / "set-aside").iterdir()]) == 6
-    run.save(mine, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
-    (run.checkpoints / mine / "facts.json").write_text("{")
-    assert run.repair()[0].startswith(f"checkpoint {mine} cannot be read: it is not complete JSON; it is in")
-    assert not (run.checkpoints / mine).exists()
+    states.save(mine, {"w": torch.zeros(1)}, {"tasks_done": 1}, rows_from(0))
+    (states.folder / mine / "facts.json").write_text("{")
+    said, *_ = RunFolder(tmp_path).repair()
+    assert said.startswith(f"checkpoint {mine} cannot be read: it is not complete JSON; it is in")
+    assert not (states.folder / mine).exists()
 
 
 def test_a_record_and_its_classes_are_read_as_they_were_written(tmp_path: Path) -> None:

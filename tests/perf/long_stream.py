@@ -112,7 +112,7 @@ def streamed(n_tasks: int, folder: Path, stop: int, early: int) -> dict[str, Any
 
     for until in (early, stop):
         with suppress(Paused):
-            run_group([spec], checkpoints=run, progress=watched, until=until)
+            run_group([spec], checkpoints=run.checkpoints, progress=watched, until=until)
         found["checkpoint_bytes"][str(until)] = size_of(folder / "checkpoints")
     start, first = time.process_time(), list[float]()
 
@@ -120,7 +120,7 @@ def streamed(n_tasks: int, folder: Path, stop: int, early: int) -> dict[str, Any
         first.append(time.process_time())
         watched(done, n)
 
-    (record,) = run_group([spec], checkpoints=run, progress=resumed)
+    (record,) = run_group([spec], checkpoints=run.checkpoints, progress=resumed)
     found["tasks_after_resume"] = len(first) - 1
     found["resume_seconds"] = round(first[0] - start, 2)
     run.write_group([(spec, record)])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import strategies
 from bench.checks.in_memory import Checkpoints as Saved
-from bench.store import RunFolder
+from bench.store import Checkpoints
 from bench.train import run_group
 from lethe.testing import SEEDS, outcome, ready, toy_cell
 from strategies.core import ContractBroken, LaneFloat, NotNegative, SavedState, Strategy
@@ -288,10 +288,10 @@ class InViews(Keeper):
 
 def test_views_that_overlap_are_written_and_read(tmp_path: Path) -> None:
     """On disk, where a file refuses tensors that share memory."""
-    cells, run = [toy_cell("InViews", seed, epochs=1) for seed in SEEDS], RunFolder(tmp_path)
+    cells, run = [toy_cell("InViews", seed, epochs=1) for seed in SEEDS], Checkpoints(tmp_path)
     straight = [outcome(r) for r in run_group(cells, checkpoints=run)]
     assert [outcome(r) for r in run_group(cells, checkpoints=run)] == straight
-    assert {h.tasks_done for h in run.checkpoint_headers().values()} == {1}  # it went on from there
+    assert {h.tasks_done for h in run.headers().values()} == {1}  # it went on from there
 
 
 class Opaque(Strategy):
