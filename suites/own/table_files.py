@@ -4,11 +4,11 @@ import csv
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from suites.errors import UserError, some
 from suites.own.columns import used_columns
@@ -26,9 +26,10 @@ def opened_table(d: Declaration, path: Path) -> Iterator[tuple[Any, Callable[[in
     options: dict[str, Any] = {}
     scan = None
     if suffix in (".csv", ".tsv"):
-        scan = _scan_csv(d, path, "\t" if suffix == ".tsv" else ",")
+        separator = "\t" if suffix == ".tsv" else ","
+        scan = _scan_csv(d, path, separator)
         features = datasets.Features({name: datasets.Value("string") for name in scan.header})
-        options = {"features": features, "sep": scan.separator, "keep_default_na": False, "na_filter": False}
+        options = {"features": features, "sep": separator, "keep_default_na": False, "na_filter": False}
         options |= {"encoding": "utf-8-sig"}
         make: Any = datasets.Dataset.from_csv
     elif suffix == ".parquet":
@@ -66,21 +67,17 @@ def _of_arrow(path: str, **_: Any) -> Any:
         return datasets.Dataset(datasets.table.InMemoryTable(reader.read_all()))
 
 
-@dataclass
-class _Scan:
+class _Scan(NamedTuple):
     """What is known of a table before it is read."""
 
     header: list[str]
     n: int
-    lines: list[int] = field(default_factory=list)
-    """The line on which each row begins; empty if rows are lines."""
-    first: int = 1
-    """The line of the first row."""
-    separator: str = ","
+    lines: Sequence[int]
+    """The line on which each row begins; empty for a list in JSON, whose rows need not begin on lines."""
 
     def where(self, row: int) -> str:
         """Return where a row is."""
-        return f"row {row + 1} (line {self.lines[row] if self.lines else row + self.first})"
+        return f"row {row + 1}" + (f" (line {self.lines[row]})" if self.lines else "")
 
 
 def _scan_csv(d: Declaration, path: Path, separator: str) -> _Scan:
@@ -91,13 +88,12 @@ def _scan_csv(d: Declaration, path: Path, separator: str) -> _Scan:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=separator, strict=True)
             header = next((row for row in reader if row), [])
-            n, begins, lines = 0, reader.line_num + 1, []
+            begins, lines = reader.line_num + 1, array("q")
             for row in reader:
                 if row:
-                    n += 1
                     lines.append(begins)
                     if len(row) != len(header):
-                        where = f"row {n} (line {begins})"
+                        where = f"row {len(lines)} (line {begins})"
                         hint = "; text with a separator must be in double quotes" * (len(row) > len(header))
                         raise UserError(
                             f"{d.place}: {where} has {len(row)} columns, the header {len(header)}{hint}"
@@ -110,14 +106,13 @@ def _scan_csv(d: Declaration, path: Path, separator: str) -> _Scan:
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise UserError(f"{d.place}: the header has {some([repr(name) for name in twice], 3)} twice")
-    if not n:
+    if not lines:
         raise UserError(f"{d.place} has no rows")
     if len(header) == 1 and ";" in header[0]:
         raise UserError(
             f"{d.place}: columns are separated by ';': write them with commas, or tabs in a .tsv file"
         )
-    plain = lines[-1] - lines[0] == n - 1
-    return _Scan(header, n, [] if plain else lines, lines[0], separator)
+    return _Scan(header, len(lines), lines)
 
 
 def _check_encoding(d: Declaration, path: Path) -> None:
@@ -141,11 +136,11 @@ def _scan_json(d: Declaration, path: Path) -> _Scan:
     with path.open("rb") as file:
         whole = file.read(64).lstrip().startswith(b"[")
     kinds: dict[str, tuple[type, int, Any]] = {}
-    used, n, lines = used_columns(d), 0, []
-    for line, row in _json_rows(d, path, whole):
-        n += 1
-        lines.append(line)
+    used, n, lines = used_columns(d), 0, array("q")
+    for n, (line, row) in enumerate(_json_rows(d, path, whole), 1):
         where = f"row {n}" if whole else f"row {n} (line {line})"
+        if not whole:
+            lines.append(line)
         if not isinstance(row, dict):
             raise UserError(f'{d.place}: {where} is not an object like {{"label": "a"}}')
         for name in used:
@@ -160,8 +155,7 @@ def _scan_json(d: Declaration, path: Path) -> _Scan:
                 )
     if not n:
         raise UserError(f"{d.place} has no rows")
-    plain = whole or lines[-1] - lines[0] == n - 1
-    return _Scan([*kinds], n, [] if plain else lines, 1 if whole else lines[0])
+    return _Scan([*kinds], n, lines)
 
 
 def _kind(value: Any) -> type:

@@ -262,6 +262,10 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         lambda: write("r.csv", [*REVIEWS, ("a", "", "2024-01", "train")]),
         "[text=text]", r"row 25 \(line 26\): the label is missing",
     ),
+    "missing label of a row of a list": (
+        lambda: write("r.json", [*REVIEWS, ("a", "", "2024-01", "train")]),
+        "[text=text]", "row 25: the label is missing",
+    ),
     "fewer columns": (
         lambda: Path(write("r.csv")).write_text("text,label\na,b\nc\n"),
         "[text=text]", r"row 2 \(line 3\) has 1 columns, the header 2",
@@ -353,7 +357,7 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
 def test_bad_rows_are_refused_in_one_line_with_the_row(fault: str) -> None:
     make, options, says = FAULTS[fault]
     make()
-    there = [f for f in ("r.csv", "r.jsonl", "r.parquet") if Path(f).exists()]
+    there = [f for f in ("r.csv", "r.json", "r.jsonl", "r.parquet") if Path(f).exists()]
     refused(says, suites.get, f"{there[-1] if there else 'r.csv'}{options}")
 
 
