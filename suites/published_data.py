@@ -20,11 +20,11 @@ from suites.errors import UserError, some
 from suites.own.cleaning import STEPS
 from suites.own.columns import Table
 from suites.own.declaration import Declaration
-from suites.own.hub import hub_identity, hub_source
+from suites.own.hub import hub_identity, opened
 from suites.own.in_cache import FORMAT, Stored, store, stored
 from suites.own.rows import of_datasets, texts_of
 from suites.seeds import generator
-from suites.sources import fingerprint, opened
+from suites.sources import fingerprint
 from suites.task_streams import Data
 from suites.text import data_of_texts
 
@@ -62,7 +62,7 @@ class Published(Declaration):
     @property
     def short(self) -> str:
         """The repository."""
-        return hub_source(self).repository
+        return self.repository
 
     def draw(self, split: str) -> str:
         """The axis that rows of a split are drawn on."""
@@ -97,7 +97,7 @@ def _loaded(d: Published, identity: str) -> Data:
 def _read(d: Published) -> Data:
     """Read both splits, training rows first."""
     most = {"train": d.train_rows, "test": d.test_rows}
-    with opened(hub_source(d)) as splits:
+    with opened(d) as splits:
         parts = {split: drawn_rows(splits[split], n, d.draw(split)) for split, n in most.items()}
         n_train = len(parts["train"])
         table = of_datasets(d, parts, lambda split, row: f"row {row + 1} of its {split} split")

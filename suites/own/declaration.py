@@ -77,6 +77,22 @@ class Declaration:
         return self.place.startswith((HUB, MIRROR))
 
     @property
+    def repository(self) -> str:
+        """OWNER/NAME of a data set of the hub, or the name of one of a mirror alone."""
+        name = self.place.partition(":")[2]
+        return name.rpartition("@")[0] if self.place.startswith(HUB) else name
+
+    @property
+    def revision(self) -> str:
+        """The revision of a data set of the hub."""
+        return self.place.rpartition("@")[2]
+
+    @property
+    def in_mirror(self) -> str:
+        """The folder of its files in a mirror."""
+        return f"{self.repository}/{self.config or 'default'}"
+
+    @property
     def is_arrays(self) -> bool:
         """Whether it is a file of arrays."""
         return self.place.lower().endswith(ARRAYS)

@@ -9,10 +9,9 @@ from suites.own.arrays import array_table
 from suites.own.columns import Table
 from suites.own.declaration import FRAME, Declaration
 from suites.own.folders import files_below, folder_table
-from suites.own.hub import hub_identity, hub_source
+from suites.own.hub import hub_identity, opened
 from suites.own.rows import of_datasets
 from suites.own.table_files import opened_table
-from suites.sources import opened
 
 
 def identity(d: Declaration) -> str:
@@ -42,7 +41,7 @@ def read(d: Declaration) -> Table:
     if d.is_folder:
         return folder_table(d)
     if d.is_hub:
-        with opened(hub_source(d)) as splits:
+        with opened(d) as splits:
             return of_datasets(d, splits, lambda split, row: f"row {row + 1} of its {split} split")
     path = _frame_file(d) if d.place.startswith(FRAME) else Path(d.place)
     with opened_table(d, path) as (rows, where):

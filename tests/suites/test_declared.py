@@ -41,7 +41,6 @@ REVIEWS = [
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
-    own_data._loaded.cache_clear()
     return tmp_path
 
 

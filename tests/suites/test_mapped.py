@@ -38,8 +38,6 @@ SMALL = {"epochs": 1, "hidden": 16}
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path / "cache"))
-    own_data._loaded.cache_clear()
-    own_suite._of_data.cache_clear()
     return tmp_path
 
 

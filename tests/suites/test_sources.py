@@ -12,10 +12,9 @@ import pytest
 import suites
 from suites import published_data, sources, statistics
 from suites.cifar import CIFAR100_SUBSET
-from suites.digits import digits
 from suites.errors import Unavailable
 from suites.mnist import MNIST
-from suites.own.hub import hub_source
+from suites.own.hub import opened
 from suites.published_data import load as load_published
 from tests.conftest import refused
 
@@ -29,16 +28,16 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def mirror(folder: Path, channels: int = 1, label: str = "label") -> np.ndarray[Any, Any]:
+def mirror(folder: Path, channels: int = 1) -> np.ndarray[Any, Any]:
     """Write a mirror of six images as `datasets` does; return their pixels."""
     import datasets
     from PIL import Image
 
     shape = (6, 5, 4) if channels == 1 else (6, 5, 4, channels)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    features = datasets.Features({"image": datasets.Image(), label: datasets.ClassLabel(names=["a", "b"])})
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
     for split, part in (("train", slice(0, 4)), ("test", slice(4, 6))):
-        rows = {"image": [Image.fromarray(p) for p in pixels[part]], label: [i % 2 for i in range(6)][part]}
+        rows = {"image": [Image.fromarray(p) for p in pixels[part]], "label": [i % 2 for i in range(6)][part]}
         path = folder / "someone/tiny/mnist"
         path.mkdir(parents=True, exist_ok=True)
         datasets.Dataset.from_dict(rows, features=features).to_parquet(path / f"{split}.parquet")
@@ -79,14 +78,6 @@ def test_the_cache_is_used_and_replaced_if_damaged(
     assert converted.call_count == 3
 
 
-def test_a_changed_file_in_the_mirror_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mirror(tmp_path / "m")
-    monkeypatch.setenv("LETHE_DATA", str(tmp_path / "m"))
-    first = load_published(TINY)
-    mirror(tmp_path / "m", channels=3)
-    assert load_published(TINY).fingerprint != first.fingerprint
-
-
 def test_without_network_and_mirror_the_error_says_what_to_do(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,25 +97,9 @@ def test_within_without_hub_nothing_is_downloaded(own_cache: Path, monkeypatch: 
     assert sources.hub_in_reach() is None or "OFFLINE" in str(sources.hub_in_reach())
 
 
-def test_a_mirror_without_the_file_or_column_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LETHE_DATA", str(tmp_path))
-    with pytest.raises(Unavailable, match=r"the mirror has no .*someone/tiny/mnist/train\.parquet"):
-        load_published(TINY)
-    mirror(tmp_path, label="digit")
-    refused("unknown column of hub:.* 'label'; there are: digit, image", load_published, TINY)
-
-
 def test_the_subset_of_cifar_100_is_on_no_hub() -> None:
     with pytest.raises(Unavailable, match="hub has no copy"):
         load_published(CIFAR100_SUBSET)
-
-
-def test_digits_have_a_fixed_split() -> None:
-    data = digits()
-    assert (tuple(data.x_N.shape), int(data.x_N.max())) == ((1797, 1, 8, 8), 16)
-    assert min(data.y_N[data.n_train :].bincount()) >= 34
 
 
 def check_statistics(name: str) -> None:
@@ -178,7 +153,7 @@ def test_without_the_hub_its_cache_is_read_in_the_pinned_revision(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert (load_published(TINY).x_N[:, 0].numpy() == pixels).all()
     refused("HF_HUB_OFFLINE is set", load_published, replace(TINY, place="hub:someone/tiny@another"))
-    with sources.opened(hub_source(TINY)) as splits:
+    with opened(TINY) as splits:
         assert {split: len(rows) for split, rows in splits.items()} == {"train": 4, "dev": 2, "test": 2}
 
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import suites
-from suites import docstrings, published_data, sources
+from suites import docstrings, published_data
 from suites.base import Training
 from suites.errors import Unavailable
 from suites.intents import BANKING77, CLINC150
+from suites.own import hub
 from suites.own.cleaning import bare_posts
 from suites.published_data import Published, load, load_joined
 from suites.sentiment import DOMAINS, SENTIMENT
@@ -170,7 +171,7 @@ def test_the_pinned_revision_is_downloaded(tmp_path: Path, monkeypatch: pytest.M
         splits = {s: {"text": [t for t, _ in p], "label": [n for _, n in p]} for s, p in ROWS.items()}
         return {split: datasets.Dataset.from_dict(columns) for split, columns in splits.items()}
 
-    monkeypatch.setattr(sources, "hub_in_reach", lambda: None)
+    monkeypatch.setattr(hub, "hub_in_reach", lambda: None)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.setenv("LETHE_CACHE", str(tmp_path))
     data = load(replace(TINY, place="hub:someone/tiny@0123abc"))
