@@ -87,6 +87,11 @@ def floats(data: Data) -> Data:
         (changed("domain_N", lambda d: d.domain_N[:9]), "domain_N has shape (9,) for 240 rows"),
         (changed("domain_N", None), "domain_names are given without domain_N"),
         (changed("domain_names", ("A", "A")), "domain_names has 'A' more than once"),
+        (changed("validation_N", torch.ones(240) > 0), "validation_N marks 80 test rows: only the first"),
+        (changed("validation_N", torch.ones(3) > 0), "validation_N must be a tensor of bool with one value "
+         "for each of 240 rows, not shape (3,) of bool"),
+        (changed("validation_N", [True]), "validation_N must be a tensor of bool with one value for each of "
+         "240 rows, not list"),
         (changed("fingerprint", ""), "fingerprint is empty: write suites.sources.fingerprint(x_N"),
     ],
 )  # fmt: skip

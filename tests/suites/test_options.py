@@ -10,9 +10,8 @@ import torch
 import suites
 from bench.plan import Request
 from strategies.core import LaneStreams
-from suites.base import SCENARIOS, Stream, Task, Training
+from suites.base import Stream, Task, Training
 from suites.bracketed import take_apart
-from suites.errors import UserError
 from suites.scenarios import rotation
 from tests.conftest import refused
 
@@ -239,12 +238,6 @@ def test_validation_rows_of_the_data_set_s_authors_are_used() -> None:
     for task in made.tasks:
         assert bool((data.index_of(task.validation_rows) % 7 == 0).all())
         assert bool((data.index_of(task.train_rows) % 7 != 0).all())
-    for wrong, says in (
-        (torch.ones(len(data.x_N), dtype=torch.bool), "validation_N marks .* test rows: only the first"),
-        (torch.ones(3, dtype=torch.bool), r"one value for each of 1797 rows, not shape \(3,\) of bool"),
-        ([True], "not list"),
-    ):
-        refused(says, suite.stream, replace(data, validation_N=wrong), "class", 3, TRAINING)  # type: ignore[arg-type]
     none = suite.stream(own, "class", 3, replace(TRAINING, validation=0.0))
     assert [len(t.validation_rows) for t in none.tasks] == [0] * 5
     assert [len(t.train_rows) for t in none.tasks] == [len(t.train_rows) for t in made.tasks]
@@ -312,9 +305,3 @@ def test_options_of_a_suite_in_a_file(tmp_path: object) -> None:
     refused(
         "suite plain has no options: its split is a function of its own", suites.get, f"{path}:PLAIN[tasks=2]"
     )
-
-
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_every_built_in_suite_of_classes_takes_options(scenario: str) -> None:
-    with pytest.raises(UserError, match="cannot be split into 7"):
-        stream("tasks=7", scenario)

@@ -5,13 +5,12 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 import suites
-from lethe.testing import TOY, TOY_PAIRS, blobs
+from lethe.testing import TOY, TOY_PAIRS
 from strategies.core import LaneStreams
 from suites.base import BLEU, PROPORTION, Data, Score, Stream, Suite, Training
 from suites.digits import digits
 from suites.errors import UserError
 from suites.scenarios import by_class, by_domain, by_permutation, by_rotation, rotation
-from tests.conftest import refused
 
 TRAINING = Training(validation=0.2)
 SPLITS = {"class": by_class(5), "permutation": by_permutation(3), "rotation": by_rotation(3)}
@@ -164,7 +163,6 @@ def test_the_order_of_domains_is_given_by_the_seed() -> None:
         assert tuple(data.domain_names[d] for d in firsts) == orders[seed % 2]
     shuffled = [by_domain()(data, "class", seed, TRAINING).tasks for seed in range(20)]
     assert len({tuple(task.classes for task in tasks) for tasks in shuffled}) == 3
-    refused("digits has no domains: by_domain needs", by_domain(), digits(), "class", 0, TRAINING)
 
 
 def test_rows_of_no_class_are_in_no_task() -> None:
@@ -218,10 +216,6 @@ def test_the_seed_draws_the_shots() -> None:
     assert set(one.test_rows.tolist()) == set(other.test_rows.tolist())  # a class has fewer than 50 test rows
     few = [by_permutation(1)(digits(), "domain", s, Training(rows_per_class=9)).tasks[0] for s in (0, 1)]
     assert set(few[0].test_rows.tolist()) != set(few[1].test_rows.tolist())
-
-
-def test_classes_that_do_not_divide_into_equal_tasks_are_refused() -> None:
-    refused("4 classes cannot be split into 3 equal tasks", by_class(3), blobs(), "class", 0, TRAINING)
 
 
 def test_built_in_suites_are_registered_and_described() -> None:
