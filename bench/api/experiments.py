@@ -14,15 +14,7 @@ from bench import results
 from bench.api.datasets import Columns, suite_or_dataset
 from bench.api.notebook import Frames
 from bench.checks.before_run import check_before_run, leave_out
-from bench.plan import (
-    DEFAULT_SEEDS,
-    Budget,
-    Request,
-    Value,
-    seeds_of,
-    selectors_of,
-    text_of_values,
-)
+from bench.plan import DEFAULT_SEEDS, Budget, Request, Value, seeds_of, selectors_of, text_of_values
 from bench.report import Layout, Spread, check_trackers, make_report, tracking
 from bench.results import Comparison, Expectation, compare_runs
 from suites import notes_of
@@ -120,11 +112,7 @@ def run(
         frames = lethe.run(dataset=reviews, columns=columns, strategies=["finetune", "er"])
         ```
     """
-    from bench.runner import (  # imports torch, which a report does not need
-        Options,
-        carry_out_plan,
-        resolve_for,
-    )
+    from bench.runner import Options, carry_out_plan, resolve_for  # imports torch; a report needs none
 
     suite = suite_or_dataset(suite, dataset, columns)
     request = request_of(suite, strategies, scenarios, seeds, settings, resume_from, budget)
@@ -144,14 +132,14 @@ def run(
         check_method=check_before_run if check else leave_out,
     )
     options.check()
-    trackers = check_trackers(track, None if out is None else Path(out))
+    named = None if out is None else Path(out)
+    trackers = check_trackers(track, named)
     if dry_run:
-        frames = load(out) if out is not None and Path(out).exists() else Frames.of(results.tidy([]))
-        folder = None if out is None else Path(out)
-        frames.plan = resolve_for(request.alternatives, folder, options, download=False)
+        frames = load(named) if named and named.exists() else Frames.of(results.tidy([]))
+        frames.plan = resolve_for(request.alternatives, named, options, download=False)
         return frames
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
-        folder = Path(out) if out is not None else Path(scratch) / "run"
+        folder = named or Path(scratch) / "run"
         remarks = notes_of(suite)  # it downloads the data set, on which the scenarios depend
         plan = resolve_for(request.alternatives, folder, options)
         for words in [*plan.remarks, *remarks]:
@@ -163,14 +151,19 @@ def run(
             outcome = carry_out_plan(replace(plan, remarks=()), folder, options, command)
         for words in faults:
             warnings.warn(words, stacklevel=2)
-        for words in outcome.unfinished:
-            warnings.warn(f"not finished: {words}; the same call runs them", stacklevel=2)
-        for words in outcome.failures:
-            warnings.warn(f"failed: {words}", stacklevel=2)
+        warn_of(outcome.failures, outcome.unfinished)
         frames = load(folder)
         frames.unreadable = [*outcome.set_aside, *frames.unreadable]
         frames.unfinished, frames.plan = outcome.unfinished, plan
         return frames
+
+
+def warn_of(failures: Iterable[str], unfinished: Iterable[str]) -> None:
+    """Warn of the cells of ``run`` or ``tune`` that failed or have no record."""
+    for words in failures:
+        warnings.warn(f"failed: {words}", stacklevel=3)
+    for words in unfinished:
+        warnings.warn(f"not finished: {words}; the same call runs them", stacklevel=3)
 
 
 def request_of(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bench.api.datasets import Columns, suite_or_dataset
-from bench.api.experiments import load, request_of
+from bench.api.experiments import load, request_of, warn_of
 from bench.api.notebook import Frames
 from bench.checks.before_run import check_before_run, leave_out
 from bench.plan import DEFAULT_SEEDS, ResolvedPlan, Value
@@ -54,8 +54,8 @@ class Tuning:
         """For each scenario and tuned method the strategy with the chosen settings."""
         found: dict[str, dict[str, str]] = {}
         for of in self.study.methods:
-            if of.chosen is not None:
-                found.setdefault(of.scenario, {})[of.selector] = of.trials[of.chosen].identity
+            if of.best is not None:
+                found.setdefault(of.scenario, {})[of.selector] = of.best.identity
         return found
 
     @property
@@ -77,19 +77,17 @@ class Tuning:
         """
         rows = []
         for of in self.study.methods:
-            best = None if of.chosen is None else of.trials[of.chosen]
             space = ", ".join(f"{name}={values}" for name, values in of.space.as_text().items())
-            scores = [_score(t) for t in (of.trials[0] if of.trials else None, best)]
+            scores = [_score(t) for t in (of.trials[0] if of.trials else None, of.best)]
             steps = sum(t.steps for t in of.trials)
             about = (of.suite, of.scenario, of.selector, space, len(of.trials), steps)
-            why = of.skipped or ("every trial failed" if of.trials and best is None else "")
-            rows.append((*about, *scores, best.identity if best else "", why))
+            rows.append((*about, *scores, of.best.identity if of.best else "", of.why_not))
         names = "suite scenario strategy space trials steps defaults validation chosen why"
         return pd.DataFrame(rows, columns=names.split())
 
     def __repr__(self) -> str:
         methods, how = self.study.methods, self.study.how
-        n = sum(of.chosen is not None for of in methods)
+        n = sum(of.best is not None for of in methods)
         done = "a dry run" if self.plan is not None else f"{n} of {len(methods)} methods tuned"
         named = ", ".join(dict.fromkeys(f"{of.suite} {of.scenario}" for of in methods))
         return f"<Tuning of {named}: {done}, {how.trials} trials each, protocol {how.protocol}>"
@@ -197,14 +195,13 @@ def tune(
             return found
         for words in notes_of(suite):
             warnings.warn(words, stacklevel=2)
+        failures: dict[str, str] = {}
         command = f"bench.tune({suite!r}, {list(request.strategies)!r})"
         found.unfinished = study.tune(options, command, to_stderr if progress else lambda words: None)
         if not found.unfinished and (reported := study.reported()):
             outcome = carry_out(reported, folder, options, command)
-            for words in outcome.failures:
-                warnings.warn(f"failed: {words}", stacklevel=2)
-            found.frames, found.unfinished = load(folder), outcome.unfinished
+            failures, found.unfinished = outcome.failures, outcome.unfinished
+            found.frames = load(folder)
             found.frames.unfinished = outcome.unfinished
-        for words in found.unfinished:
-            warnings.warn(f"not finished: {words}; the same call runs them", stacklevel=2)
+        warn_of(failures, found.unfinished)
         return found

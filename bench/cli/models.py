@@ -74,27 +74,19 @@ def predict(
         most = model.max_tokens
         print(f"{cut} of {len(given)} texts cut at {most} tokens", file=sys.stderr)
     what, first = ("text", given) if reads_texts else ("row", range(len(given)))
+    columns = ["written"] if exported.writes else ["label", "probability"]
+    answers = [[text] for text in model.written(asked)] if exported.writes else model.answers(asked)
     if as_json and out is None:
-        if exported.writes:
-            print_json(
-                [{what: x, "written": text} for x, text in zip(first, model.written(asked), strict=True)]
-            )
-            return
-        found = zip(first, model.answers(asked), strict=True)
-        print_json([{what: x, "label": label, "probability": p} for x, (label, p) in found])
+        named = (dict(zip(columns, answer, strict=True)) for answer in answers)
+        print_json([{what: x} | answer for x, answer in zip(first, named, strict=True)])
         return
     digits = 4 if out is None else 6
-    answers: list[list[str]]
-    if exported.writes:
-        columns, answers = ["written"], [[text] for text in model.written(asked)]
-    else:
-        columns = ["label", "probability"]
-        answers = [[label, f"{probability:.{digits}f}"] for label, probability in model.answers(asked)]
+    words = [[f"{v:.{digits}f}" if isinstance(v, float) else v for v in answer] for answer in answers]
     if out is None:
-        for answer in answers:
-            print("\t".join(answer).replace("\n", " "))  # one line for each input
+        for line in words:
+            print("\t".join(line).replace("\n", " "))  # one line for each input
         return
-    rows.write_answers(out, [what, *columns], ([x, *a] for x, a in zip(first, answers, strict=True)))
+    rows.write_answers(out, [what, *columns], ([x, *line] for x, line in zip(first, words, strict=True)))
     if as_json:
         print_json({"predictions": len(answers), "file": out})
     else:

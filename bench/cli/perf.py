@@ -99,14 +99,8 @@ def _against(name: str, setups: "list[Setup]", margin: float, as_json: bool) -> 
     verdicts = [ratio.verdict(margin) for ratio in ratios]
     if as_json:
         rows = [
-            {
-                "setup": asdict(r.setup),
-                "verdict": v,
-                "margin": margin,
-                "ratio": r.interval,
-                "pairs": len(r.logs),
-            }
-            | {"step_ms": r.step_ms, "peak_bytes": r.peak_bytes}
+            {"setup": asdict(r.setup), "verdict": v, "margin": margin, "ratio": r.interval}
+            | {"pairs": len(r.logs), "step_ms": r.step_ms, "peak_bytes": r.peak_bytes}
             for r, v in zip(ratios, verdicts, strict=True)
         ]
         _print_json(f"against {old.revision}", rows, setups[0].device)

@@ -168,32 +168,29 @@ def _verify_records(
         except errors.UserError as error:
             if len(runs) == 1:
                 raise
-            print(error)
+            print(error, file=sys.stderr)
             continue
         check_sample(sample, options, minutes)
         if not as_json:
             print(sample.statement(options.jobs), flush=True)
         folder = (out or RUNS / "verify") / run.name if out is None or len(runs) > 1 else out
         if dry_run:
-            for cell in sample.cells:
-                state = sample.not_run.get(cell.spec.key, "again")
-                rows.append(
-                    {"run": run.folder, "cell": cell.spec.title, "key": cell.spec.key, "state": state}
-                )
-                if not as_json:
-                    print(state, cell.spec.title)
-            continue
-        with stoppable(folder) as command:
-            make_again(sample, folder, options, command)
-        outcome = compare_sample(sample, folder)
-        states = [("equal", of) for of in outcome.equal] + [("differs", c.cell) for c in outcome.differing]
-        states += [(f"not made again: {why}", of) for of, why in outcome.not_run]
+            states = [(sample.not_run.get(of.spec.key, "again"), of) for of in sample.cells]
+            lines = [f"{state} {of.spec.title}" for state, of in states]
+        else:
+            with stoppable(folder) as command:
+                make_again(sample, folder, options, command)
+            outcome = compare_sample(sample, folder)
+            states = [("equal", of) for of in outcome.equal]
+            states += [("differs", of.cell) for of in outcome.differing]
+            states += [(f"not made again: {why}", of) for of, why in outcome.not_run]
+            lines = outcome.lines()
+            equal = equal and not outcome.differing and not outcome.not_run
         rows += [
             {"run": run.folder, "cell": of.spec.title, "key": of.spec.key, "state": s} for s, of in states
         ]
         if not as_json:
-            print("\n".join(outcome.lines()), flush=True)
-        equal = equal and not outcome.differing and not outcome.not_run
+            print("\n".join(lines), flush=True)
     if as_json:
         print_json(rows)
     if not equal:

@@ -4,7 +4,7 @@ A room of its own, though the runner alone uses it: a scheduler imports it, and 
 """
 
 from bench.engines.interface import Engine, Lost, Refused
-from bench.engines.named import ADDRESSES, LOCAL, engine_at
+from bench.engines.named import LOCAL, engine_at
 from bench.engines.slurm import SLURM, Array
 
-__all__ = ["ADDRESSES", "LOCAL", "SLURM", "Array", "Engine", "Lost", "Refused", "engine_at"]
+__all__ = ["LOCAL", "SLURM", "Array", "Engine", "Lost", "Refused", "engine_at"]

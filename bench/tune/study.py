@@ -209,6 +209,16 @@ class Method:
         scores = [-1.0 if t.score is None else t.score for t in self.trials]
         return int(np.argmax(scores)) if scores and max(scores) >= 0 else None
 
+    @property
+    def best(self) -> Trial | None:
+        """The chosen trial; None if all failed."""
+        return None if self.chosen is None else self.trials[self.chosen]
+
+    @property
+    def why_not(self) -> str:
+        """Why nothing is chosen; empty before the first trial has ended, and if something is chosen."""
+        return self.skipped or ("every trial failed" if self.trials and self.best is None else "")
+
     def reported(self) -> Iterator[str]:
         """Yield the selectors to run on the reported seeds."""
         best, chosen = -1.0, self.chosen
@@ -369,12 +379,12 @@ class Study:
         lines = []
         for m in self.methods:
             first = m.trials[0].score if m.trials else None
-            if m.skipped or m.chosen is None:
-                lines.append(f"{m.title}: not tuned: {m.skipped or 'every trial failed'}")
+            if m.best is None:
+                lines.append(f"{m.title}: not tuned: {m.why_not}")
                 continue
-            best, usual = m.trials[m.chosen], "failed" if first is None else f"{100 * first:.2f}"
-            score = f"validation {100 * (best.score or 0):.2f}, defaults {usual}"
-            lines.append(f"{m.title}: {best.identity} of {len(m.trials)} trials ({score})")
+            usual = "failed" if first is None else f"{100 * first:.2f}"
+            score = f"validation {100 * (m.best.score or 0):.2f}, defaults {usual}"
+            lines.append(f"{m.title}: {m.best.identity} of {len(m.trials)} trials ({score})")
         return lines
 
     def lines(self) -> list[str]:

@@ -31,6 +31,7 @@ from tests.conftest import Command, Refuses, refused, tree
 
 QUICK = {"epochs": "1"}
 TOY = Request("toy", ("er[buffer=20]", "ewc"), ("class",), (0, 1), QUICK)
+EWC = replace(TOY, strategies=("ewc",))
 HOW = Choosing(trials=5, seeds=(1000, 1001), sampler="random")
 
 
@@ -129,7 +130,7 @@ def test_tuning_that_was_killed_continues_and_chooses_the_same(
     assert len(RunReader(tmp_path / "killed" / "tuning").records()) == 24
 
 
-THREE = replace(TOY, suite="toy-uneven", strategies=("ewc",))
+THREE = replace(EWC, suite="toy-uneven")
 
 
 @pytest.mark.slow
@@ -163,8 +164,7 @@ def test_optuna_s_storage_is_read_back(tmp_path: Path) -> None:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    one = replace(TOY, strategies=("ewc",))
-    (of,) = tuned(tmp_path / "a", replace(HOW, sampler="tpe"), one).values()
+    (of,) = tuned(tmp_path / "a", replace(HOW, sampler="tpe"), EWC).values()
     journal = tmp_path / "a" / "tuning" / "optuna.journal"
     (study,) = optuna.get_all_study_summaries(JournalStorage(JournalFileBackend(str(journal))))
     stored = optuna.load_study(
@@ -177,20 +177,20 @@ def test_optuna_s_storage_is_read_back(tmp_path: Path) -> None:
     made = optuna.create_study(study_name=study.study_name, storage=other, direction="maximize")
     made.enqueue_trial({"lam": 77.0, "lr": 0.0123})
     made.ask(stored.trials[0].distributions)
-    (again,) = tuned(tmp_path / "b", replace(HOW, sampler="tpe"), one).values()
+    (again,) = tuned(tmp_path / "b", replace(HOW, sampler="tpe"), EWC).values()
     assert again.trials[1].settings == {"lam": 77.0, "lr": 0.0123}
 
 
 def test_a_dry_run_writes_no_trial_of_optuna(tmp_path: Path) -> None:
-    how, one = replace(HOW, sampler="tpe", trials=3), replace(TOY, strategies=("ewc",))
+    how = replace(HOW, sampler="tpe", trials=3)
 
     def dry_run(trials: int) -> list[str]:
-        study = Study([one], replace(how, trials=trials), tmp_path / "run", dry_run=True)
+        study = Study([EWC], replace(how, trials=trials), tmp_path / "run", dry_run=True)
         return [spec.identity for spec in study.first_plan(Options()).to_run]
 
     asked = dry_run(3)
     assert not (tmp_path / "run").exists()
-    (of,) = tuned(tmp_path / "run", how, one).values()
+    (of,) = tuned(tmp_path / "run", how, EWC).values()
     assert [*dict.fromkeys(asked)] == [trial.identity for trial in of.trials]
     before = tree(tmp_path)
     assert len(dry_run(6)) == 2 * 3
@@ -199,8 +199,7 @@ def test_a_dry_run_writes_no_trial_of_optuna(tmp_path: Path) -> None:
 
 def test_without_optuna_values_are_drawn_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    one = replace(TOY, strategies=("ewc",))
-    (of,) = tuned(tmp_path, replace(HOW, sampler="auto"), one).values()
+    (of,) = tuned(tmp_path, replace(HOW, sampler="auto"), EWC).values()
     assert of.sampler == "random"
     refused(r"pip install 'lethe-bench\[tune\]'", Study, [TOY], replace(HOW, sampler="tpe"), tmp_path)
 
@@ -211,7 +210,7 @@ def test_with_optuna_auto_is_tpe(tmp_path: Path) -> None:
 
 
 def test_a_grid_fills_the_budget_with_ends_and_points_between(tmp_path: Path) -> None:
-    (spec,) = replace(TOY, strategies=("ewc",), seeds=(0,)).cells()
+    (spec,) = replace(EWC, seeds=(0,)).cells()
     space = space_of("ewc", spec, read_spaces(["ewc[lam=1..100:log,lr=0.1|0.2]"]))
     assert space.as_text() == {"lr": "0.1|0.2", "lam": "1..100:log"}
 
@@ -226,7 +225,7 @@ def test_a_grid_fills_the_budget_with_ends_and_points_between(tmp_path: Path) ->
 
 
 def test_random_values_are_in_range_and_more_trials_begin_alike(tmp_path: Path) -> None:
-    (spec,) = replace(TOY, strategies=("ewc",), seeds=(0,)).cells()
+    (spec,) = replace(EWC, seeds=(0,)).cells()
     space = space_of("ewc", spec, {})
     sampler = make_sampler("random", space, 30, 0, "of", tmp_path / "x")
     drawn = [sampler.ask(number) for number in range(1, 200)]
@@ -266,11 +265,10 @@ def test_impossible_spaces_are_refused(space: str, says: str, tmp_path: Path) ->
 
 
 def test_a_budget_of_steps_ends_tuning(tmp_path: Path) -> None:
-    one = replace(TOY, strategies=("ewc",))
-    (all_,) = tuned(tmp_path / "a", request=one).values()
+    (all_,) = tuned(tmp_path / "a", request=EWC).values()
     per_trial = all_.trials[0].steps
     assert per_trial > 0
-    (cut,) = tuned(tmp_path / "b", replace(HOW, trials=5, steps=3 * per_trial + 1), one).values()
+    (cut,) = tuned(tmp_path / "b", replace(HOW, trials=5, steps=3 * per_trial + 1), EWC).values()
     assert cut.trials == all_.trials[:3]
 
 
@@ -284,13 +282,12 @@ def test_a_method_without_a_form_for_the_scenario_is_skipped(tmp_path: Path) -> 
 
 
 def test_first_tasks_are_tuned_on_and_the_rest_is_reported(tmp_path: Path) -> None:
-    one = replace(TOY, strategies=("ewc",))
-    study = Study([one], replace(HOW, protocol="first-tasks=1"), tmp_path)
+    study = Study([EWC], replace(HOW, protocol="first-tasks=1"), tmp_path)
     assert {r.suite for r in study.ask()} == {"toy@first-1"}
     assert study.methods[0].suite == "toy@rest-1"
-    study = Study([one], replace(HOW, protocol="end"), tmp_path)
+    study = Study([EWC], replace(HOW, protocol="end"), tmp_path)
     assert (study.methods[0].view, study.methods[0].suite) == ("toy@end", "toy@one-order")
-    refused("unknown protocol 'first'", Study, [one], replace(HOW, protocol="first"), tmp_path)
+    refused("unknown protocol 'first'", Study, [EWC], replace(HOW, protocol="first"), tmp_path)
 
 
 def test_chosen_settings_are_run_on_reported_seeds_and_said_in_the_manifest(
