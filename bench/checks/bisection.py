@@ -58,17 +58,17 @@ class Bisection:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read what another process wrote."""
-        held = json.loads((folder / "bisect.json").read_text(encoding="utf-8"))
-        held["verdicts"] = {name: Found(**found) for name, found in held["verdicts"].items()}
-        held["setups"] = [Setup(**setup) for setup in held["setups"]]
-        return cls(folder, **held)
+        content = json.loads((folder / "bisect.json").read_text(encoding="utf-8"))
+        content["verdicts"] = {name: Found(**found) for name, found in content["verdicts"].items()}
+        content["setups"] = [Setup(**setup) for setup in content["setups"]]
+        return cls(folder, **content)
 
     def write(self) -> None:
         """Write it down."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        held = asdict(self)
-        del held["folder"]
-        write_json(self.folder / "bisect.json", held)
+        content = asdict(self)
+        del content["folder"]
+        write_json(self.folder / "bisect.json", content)
 
     @property
     def question(self) -> tuple[object, ...]:
@@ -132,42 +132,39 @@ class Bisection:
         return self.folder / "runs" / name[:12]
 
 
-def check_ends(asked: Bisection) -> Bisection:
+def check_ends(bisection: Bisection) -> Bisection:
     """Judge both ends; return the bisection with the verdicts and the limit, written down.
 
     Raises:
         UserError: The good revision is not before the bad one, one of them cannot be judged, or the bad
             one is not worse; or the folder holds another bisection.
     """
-    if (asked.folder / "bisect.json").exists():
-        held = Bisection.read(asked.folder)
-        if held.question != asked.question:
-            raise UserError(f"{asked.folder} holds another bisection; choose another folder with --out")
-        asked = held
-    if git("merge-base", asked.good, asked.bad) != asked.good:
-        raise UserError(
-            f"{asked.good[:12]} is not an ancestor of {asked.bad[:12]}; --good must be the older one"
-        )
-    if asked.setups and not asked.limit:
-        slowest = asked.slowest_at(asked.bad)
+    if (bisection.folder / "bisect.json").exists():
+        earlier = Bisection.read(bisection.folder)
+        if earlier.question != bisection.question:
+            raise UserError(f"{bisection.folder} holds another bisection; choose another folder with --out")
+        bisection = earlier
+    good, bad = bisection.good[:12], bisection.bad[:12]
+    if git("merge-base", bisection.good, bisection.bad) != bisection.good:
+        raise UserError(f"{good} is not an ancestor of {bad}; --good must be the older one")
+    if bisection.setups and not bisection.limit:
+        slowest = bisection.slowest_at(bisection.bad)
         ratio, low, high = slowest.interval
-        if slowest.verdict(asked.margin) != "slower":
+        if slowest.verdict(bisection.margin) != "slower":
             raise UserError(
-                f"nothing to find: a step at {asked.bad[:12]} takes {ratio:.3f} ({low:.3f} to {high:.3f}) of "
-                f"the time at {asked.good[:12]}"
+                f"nothing to find: a step at {bad} takes {ratio:.3f} ({low:.3f} to {high:.3f}) of "
+                f"the time at {good}"
             )
-        asked.limit = math.sqrt(ratio)
-        asked.verdicts[asked.bad] = Found("bad", f"{ratio:.3f} of the time at {asked.good[:12]}")
-        asked.write()
-    elif not asked.setups:
-        asked.run_at(asked.good)
-        if (found := asked.judge(asked.bad)).verdict != "bad":
-            del asked.verdicts[asked.bad]
-            asked.write()
-            raise UserError(
-                f"nothing to find: {asked.bad[:12]} is not worse than {asked.good[:12]}: {found.why}"
-            )
-    return asked
+        bisection.limit = math.sqrt(ratio)
+        bisection.verdicts[bisection.bad] = Found("bad", f"{ratio:.3f} of the time at {good}")
+        bisection.write()
+    elif not bisection.setups:
+        bisection.run_at(bisection.good)
+        if (found := bisection.judge(bisection.bad)).verdict != "bad":
+            del bisection.verdicts[bisection.bad]
+            bisection.write()
+            raise UserError(f"nothing to find: {bad} is not worse than {good}: {found.why}")
+    return bisection
 
 
 def find(bisection: Bisection) -> list[str]:
@@ -193,11 +190,11 @@ def _commits(log: str, kind: str) -> list[str]:
 def main(words: Sequence[str]) -> int:
     """Judge the revision that ``git bisect run`` asks for; return its exit code."""
     folder, place = map(Path, words)
-    asked = git("rev-parse", "BISECT_HEAD")
-    subject = git("log", "-1", "--format=%h %s", asked)
+    revision = git("rev-parse", "BISECT_HEAD")
+    subject = git("log", "-1", "--format=%h %s", revision)
     os.chdir(place)
     try:
-        found = Bisection.read(folder).judge(asked)
+        found = Bisection.read(folder).judge(revision)
     except EnvironmentFault as fault:
         print(f"lethe: {fault}", file=sys.stderr, flush=True)
         return _STOP

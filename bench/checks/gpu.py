@@ -178,13 +178,13 @@ def last_row(specs: Sequence[CellSpec], device: str) -> list[float]:
 def agreement(name: str, device: str, size: Size, cpu: dict[str, list[float]]) -> dict[str, Any]:
     """Compare R with that of the CPU, and take steps while waits are errors."""
     specs = cells(name, size)
-    here, there = last_row(specs, device), cpu.get(name) or last_row(specs, "cpu")
-    gap = float(np.abs(np.subtract(here, there)).max())
+    ours, theirs = last_row(specs, device), cpu.get(name) or last_row(specs, "cpu")
+    gap = float(np.abs(np.subtract(ours, theirs)).max())
     waits, declared = wait_of_steps(specs, device)
     fault = "" if gap <= TOLERANCE else f"R differs by {gap:.3f} from the CPU's"
     if waits and not declared:
         fault = f"{fault}{'; ' if fault else ''}a step waits: {waits}"
-    means = {"accuracy": float(np.mean(here)), "accuracy_cpu": float(np.mean(there)), "largest_gap": gap}
+    means = {"accuracy": float(np.mean(ours)), "accuracy_cpu": float(np.mean(theirs)), "largest_gap": gap}
     return {**means, "waits": declared if waits else "", "fault": fault}
 
 
@@ -352,17 +352,17 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("gpu.jsonl"), help="file for lines of JSON")
     parser.add_argument("--cpu-side", action="store_true", help="compute the CPU's side and write its file")
     parser.add_argument("--resume", action="store_true", help="leave out what the file has")
-    asked = parser.parse_args(words)
-    pretended = asked.device == "pretended"
-    if not (asked.cpu_side or pretended or torch.cuda.is_available()):
+    args = parser.parse_args(words)
+    pretended = args.device == "pretended"
+    if not (args.cpu_side or pretended or torch.cuda.is_available()):
         print("gpu check: no CUDA device is available; --device pretended tries the script", file=sys.stderr)
         return 2
-    if not asked.out.parent.is_dir():
-        print(f"gpu check: there is no folder {asked.out.parent}", file=sys.stderr)
+    if not args.out.parent.is_dir():
+        print(f"gpu check: there is no folder {args.out.parent}", file=sys.stderr)
         return 2
     with ExitStack() as stack:
         stack.enter_context(made_streams())
-        if asked.cpu_side:
+        if args.cpu_side:
             torch.set_num_threads(1)
             lines = ",\n".join(f" {json.dumps(n)}: {json.dumps(row)}" for n, row in cpu_side().items())
             CPU_SIDE.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
@@ -370,7 +370,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if pretended:
             stack.enter_context(pretended_device())
         try:
-            return _run(asked, "cuda" if pretended else asked.device)
+            return _run(args, "cuda" if pretended else args.device)
         except Broken as broken:
             if pretended:
                 raise
@@ -379,19 +379,19 @@ def main(words: Sequence[str] | None = None) -> int:
             os.execv(sys.executable, [sys.executable, "-m", "bench.checks.gpu", *again, "--resume"])
 
 
-def _run(asked: argparse.Namespace, device: str) -> int:
-    size, report = QUICK if asked.quick else FULL, Report(asked.out)
-    if asked.resume and asked.out.is_file():
-        lines = [json.loads(line) for line in asked.out.read_text(encoding="utf-8").splitlines()]
+def _run(args: argparse.Namespace, device: str) -> int:
+    size, report = QUICK if args.quick else FULL, Report(args.out)
+    if args.resume and args.out.is_file():
+        lines = [json.loads(line) for line in args.out.read_text(encoding="utf-8").splitlines()]
         report.done = {(line["part"], line["name"]) for line in lines}
         report.wrong = [f"{line['part']} {line['name']}: {line['fault']}" for line in lines if line["fault"]]
     else:
-        asked.out.write_text("", encoding="utf-8")
+        args.out.write_text("", encoding="utf-8")
     date = time.strftime("%Y-%m-%d", time.gmtime())
     versions = {"torch": torch.__version__, "cuda": torch.version.cuda or "", "numpy": np.__version__}
-    report.add("machine", torch.cuda.get_device_name(device), date=date, quick=asked.quick, **versions)
-    cpu: dict[str, list[float]] = {} if asked.quick else json.loads(CPU_SIDE.read_text(encoding="utf-8"))
-    names = asked.strategies.split(",") if asked.strategies else strategies.names()
+    report.add("machine", torch.cuda.get_device_name(device), date=date, quick=args.quick, **versions)
+    cpu: dict[str, list[float]] = {} if args.quick else json.loads(CPU_SIDE.read_text(encoding="utf-8"))
+    names = args.strategies.split(",") if args.strategies else strategies.names()
     of_strategies = [(n, partial(agreement, n, device, size, cpu)) for n in names]
     report.each("strategies", device, of_strategies, SECONDS["strategies"])
 
@@ -411,7 +411,7 @@ def _run(asked: argparse.Namespace, device: str) -> int:
     chosen = [e for e in _ENTRIES if strategies.method_names(e)[0] in names]
     entries = [(e, partial(entry, e, device, size, data, real)) for e in chosen]
     report.each("table", device, entries, SECONDS["table"])
-    lines = [json.loads(line) for line in asked.out.read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in args.out.read_text(encoding="utf-8").splitlines()]
     measured = [line for line in lines if line["part"] == "table" and line["name"] in chosen]
     if (usable := [line for line in measured if not line["fault"]]) and _TABLE.is_file():
         report.add("table", "all entries", **whole_table(usable))
@@ -420,7 +420,7 @@ def _run(asked: argparse.Namespace, device: str) -> int:
         print(f"lora: {what}", flush=True)
         of_texts = [(f"{n} lanes", partial(lora, model, n, device, size)) for n in size.texts]
         report.each("lora", device, of_texts, SECONDS["lora"])
-    print(f"{len(report.wrong)} faults; {asked.out}")
+    print(f"{len(report.wrong)} faults; {args.out}")
     for words in report.wrong:
         print(f"  {words}")
     return 1 if report.wrong else 0

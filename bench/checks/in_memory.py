@@ -43,7 +43,7 @@ class Checkpoints:
 class SavedTensors:
     """Trained models in memory."""
 
-    of: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    models: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def wanted(self, tasks_done: int, n_tasks: int) -> bool:
         """Return whether all tasks are done."""
@@ -51,4 +51,4 @@ class SavedTensors:
 
     def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], header: Fields) -> None:
         """Store the model of a cell."""
-        self.of[key] = tensors
+        self.models[key] = tensors

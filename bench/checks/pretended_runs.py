@@ -60,12 +60,12 @@ def device_findings(cells: Sequence[CellSpec]) -> Iterator[str]:
     Raises:
         Unsuitable: The strategy cannot learn the suite or the model.
     """
-    here, there = SavedTensors(), SavedTensors()
-    expected = dict(zip((spec.key for spec in cells), run_group(cells, models=here), strict=True))
+    on_cpu, on_device = SavedTensors(), SavedTensors()
+    expected = dict(zip((spec.key for spec in cells), run_group(cells, models=on_cpu), strict=True))
     with pretended_device() as device:
         saved = Checkpoints()
         # Not the current device, so that work on the current one is found.
-        runs = {"": run_group(cells, device="cuda:1", checkpoints=saved, models=there)}
+        runs = {"": run_group(cells, device="cuda:1", checkpoints=saved, models=on_device)}
         if device.used[0]:
             yield f"{device.used[0]} bytes are on cuda:0, but cuda:1 was asked for"
         runs[", resumed after a task"] = run_group(cells, device="cuda:1", checkpoints=saved.at(1))
@@ -79,17 +79,17 @@ def device_findings(cells: Sequence[CellSpec]) -> Iterator[str]:
     far = {
         spec.key: f"saved models differ from those of the CPU: {', '.join(tensors[:3])}"
         for spec in cells
-        if spec.key in here.of and (tensors := _far(spec, here, spec, there))
+        if (tensors := _far(on_cpu.models.get(spec.key, {}), on_device.models.get(spec.key, {})))
     }
     apart = {key for key, _ in differ} | far.keys()
-    excused = _by_rounding([spec for spec in cells if spec.key in apart], expected, here)
+    excused = _by_rounding([spec for spec in cells if spec.key in apart], expected, on_cpu)
     yield from (words for (key, _), words in differ.items() if key not in excused)
     yield from (words for key, words in far.items() if key not in excused)
     for wait in waits:
         yield f"{wait}: this waits for a GPU at a step; do it once per task, or write the reason in waits"
 
 
-def _by_rounding(apart: Sequence[CellSpec], expected: dict[str, Fields], here: SavedTensors) -> set[str]:
+def _by_rounding(apart: Sequence[CellSpec], expected: dict[str, Fields], saved: SavedTensors) -> set[str]:
     """Return the keys of those cells whose record or model rounding of the rate changes on the CPU, too.
 
     Adam takes a whole step by a gradient that is only rounding, as that of the orthogonality of vectors that
@@ -99,19 +99,19 @@ def _by_rounding(apart: Sequence[CellSpec], expected: dict[str, Fields], here: S
         return set()
     # A few roundings of float32.
     nudged = [replace(s, training=s.training | {"lr": s.training["lr"] * (1 + 1e-6)}) for s in apart]
-    there = SavedTensors()
-    moved = run_group(nudged, models=there)
+    moved = SavedTensors()
+    records = run_group(nudged, models=moved)
     return {
         spec.key
-        for spec, near, record in zip(apart, nudged, moved, strict=True)
-        if _differ(expected[spec.key], record) or (spec.key in here.of and _far(spec, here, near, there))
+        for spec, near, record in zip(apart, nudged, records, strict=True)
+        if _differ(expected[spec.key], record)
+        or _far(saved.models.get(spec.key, {}), moved.models.get(near.key, {}))
     }
 
 
-def _far(ours: CellSpec, here: SavedTensors, theirs: CellSpec, there: SavedTensors) -> list[str]:
-    """Return the names of the tensors of two cells' models that differ by more than rounding."""
-    other = there.of[theirs.key]
-    return [name for name, tensor in here.of[ours.key].items() if not _close(tensor, other[name])]
+def _far(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[str]:
+    """Return the names of the tensors of two models that differ by more than rounding."""
+    return [name for name, tensor in ours.items() if not _close(tensor, theirs[name])]
 
 
 def _differ(cpu: Fields, cuda: Fields) -> str:
