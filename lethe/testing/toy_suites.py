@@ -22,16 +22,25 @@ from suites.scenarios import by_domain
 SIDE = 8
 
 
+def domain_blobs(domains: dict[str, tuple[int, ...]], per_class: int = 36, seed: int = 0) -> Data:
+    """Return images with a pattern for each class of each domain; a third is for testing."""
+    random = torch.Generator().manual_seed(seed)
+    pairs = [(d, c) for d, classes in enumerate(domains.values()) for c in classes]
+    domain_N, y_N = torch.tensor(pairs).T.repeat(1, per_class)
+    pattern = (torch.rand(len(pairs), 1, SIDE, SIDE, generator=random) * 160).repeat(per_class, 1, 1, 1)
+    x_N = (pattern + torch.rand(len(y_N), 1, SIDE, SIDE, generator=random) * 90).to(torch.uint8)
+    names = tuple(f"blob {c}" for c in range(int(y_N.max()) + 1))
+    mark = f"domain-blobs-{tuple(domains.values())}-{per_class}-{seed}"
+    return Data(
+        "domain-blobs", x_N, y_N, len(y_N) * 2 // 3, names, 255.0, mark,
+        domain_N=domain_N, domain_names=tuple(domains),
+    )  # fmt: skip
+
+
 def blobs(n_classes: int = 4, seed: int = 0) -> Data:
     """Return images of a fixed pattern for each class plus noise; a third is for testing."""
-    random = torch.Generator().manual_seed(seed)
-    pattern = torch.rand(n_classes, 1, SIDE, SIDE, generator=random) * 160
-    n = n_classes * PER_CLASS
-    y_N = torch.arange(n) % n_classes
-    noise = torch.rand(n, 1, SIDE, SIDE, generator=random) * 90
-    x_N = (pattern[y_N] + noise).to(torch.uint8)
-    names = tuple(f"blob {c}" for c in range(n_classes))
-    return Data("blobs", x_N, y_N, n * 2 // 3, names, 255.0, f"blobs-{n_classes}-{seed}")
+    data, mark = domain_blobs({"all": tuple(range(n_classes))}, PER_CLASS, seed), f"blobs-{n_classes}-{seed}"
+    return replace(data, name="blobs", fingerprint=mark, domain_N=None, domain_names=())
 
 
 def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stream:
@@ -44,8 +53,7 @@ def split(data: Data, scenario: Scenario, seed: int, training: Training) -> Stre
     for t in range(n_tasks):
         classes = tuple(order[2 * t : 2 * t + 2])
         units = (0, 1) if scenario == "domain" else classes
-        for c, u in zip(classes, units, strict=True):
-            unit_TC[t, c] = u
+        unit_TC[t, list(classes)] = torch.tensor(units)
         index = torch.isin(data.y_N, torch.tensor(classes)).nonzero().flatten()
         train, test = index[index < data.n_train], index[index >= data.n_train]
         train = train[: len(train) - 7 * classes[0]]  # so lanes end a task at different steps
@@ -59,21 +67,6 @@ TOY = Suite(
     scenarios=("task", "domain", "class", "online"), model="mlp", model_options={"hidden": 32, "layers": 1},
     training=Training(epochs=4, batch=8, optimiser="adam", lr=0.01),
 )  # fmt: skip
-
-
-def domain_blobs(domains: dict[str, tuple[int, ...]], per_class: int = 36, seed: int = 0) -> Data:
-    """Return images with a pattern for each class of each domain; a third is for testing."""
-    random = torch.Generator().manual_seed(seed)
-    pairs = [(d, c) for d, classes in enumerate(domains.values()) for c in classes]
-    domain_N, y_N = torch.tensor(pairs).repeat(per_class, 1).T
-    pattern = (torch.rand(len(pairs), 1, SIDE, SIDE, generator=random) * 160).repeat(per_class, 1, 1, 1)
-    x_N = (pattern + torch.rand(len(y_N), 1, SIDE, SIDE, generator=random) * 90).to(torch.uint8)
-    names = tuple(f"blob {c}" for c in range(int(y_N.max()) + 1))
-    mark = f"domain-blobs-{tuple(domains.values())}-{per_class}-{seed}"
-    return Data(
-        "domain-blobs", x_N, y_N, len(y_N) * 2 // 3, names, 255.0, mark,
-        domain_N=domain_N, domain_names=tuple(domains),
-    )  # fmt: skip
 
 
 TOY_UNEVEN = replace(
