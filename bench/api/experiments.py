@@ -267,9 +267,8 @@ def report(
     layout = Layout(spread, marks=True, origin=True)
     frames = load(folder, *more, prefer=prefer, labels=labels, split=split)
     lines = results.history(history, tuple(scores or ("acc",))) if history else ()
-    return make_report(
-        results.folded(frames), target, scores, layout, time.strftime("%Y-%m-%d"), history=lines
-    )
+    make_report(results.folded(frames), target, scores, layout, time.strftime("%Y-%m-%d"), history=lines)
+    return target
 
 
 def compare(

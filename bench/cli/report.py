@@ -96,7 +96,6 @@ def report(
         grid_settings,
         make_report,
         print_classes,
-        tables,
         write_classes,
     )
     from bench.results import as_shown, choose, history as read_history, load, read_names
@@ -127,15 +126,14 @@ def report(
     lines = read_history(history, chosen or ("acc",)) if history else ()
     made = make_report(frames, target, chosen, layout, date, console, inches, kinds, lines)
     if classes:
-        write_classes(classes, made)
+        write_classes(classes, target)
     if as_json:
-        numbers = tables(frames, chosen, layout)
-        found = {"report": made / "index.html", "table": numbers.numbers, "pairs": numbers.pairs}
+        found = {"report": target / "index.html", "table": made.numbers, "pairs": made.pairs}
         print_json(found | {"grids": grid_settings(frames.grids)})
     else:
         if classes:
             print_classes(classes, Console())
-        print(f"report: {made / 'index.html'}")
+        print(f"report: {target / 'index.html'}")
     end_with(frames.unreadable)
 
 

@@ -23,7 +23,7 @@ from bench.report.layout import (
 from bench.report.pairs import both_families, every_comparison, scores_of_pairs
 from bench.report.parts import part_names
 from bench.report.summary import every_number
-from bench.report.tables import in_markdown, print_tables, tables
+from bench.report.tables import Tables, in_markdown, print_tables, tables
 from bench.report.tuned_rows import budget_data
 from bench.results import Frames, Line
 from suites.errors import UserError
@@ -39,8 +39,8 @@ def make_report(
     width: float = TWO_COLUMNS,
     formats: Sequence[str] = (),
     history: Sequence[Line] = (),
-) -> Path:
-    """Write index.html, table.md, .tex and .csv, pairs.csv, across.csv and figures/; return the folder.
+) -> Tables:
+    """Write index.html, table.md, .tex and .csv, pairs.csv, across.csv and figures/; return the tables.
 
     pairs.csv compares each strategy with the best of its column, and all pairs; across.csv, and a section of
     table.md, rank strategies across suites where there are several; left_out.csv lists records that are not
@@ -96,7 +96,7 @@ def make_report(
                 compared=every,
             )
             file.writelines(page)
-    return folder
+    return made
 
 
 @contextmanager

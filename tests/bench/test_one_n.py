@@ -125,7 +125,8 @@ def test_all_rows_of_a_suite_have_the_same_data_version_and_weights(
     assert {name: n for name, (n, _) in means(frames).items()} == shown
     lines = tables(frames, ["acc"]).remarks
     assert [why in line for line in lines] == [True, True]
-    out = make_report(frames, tmp_path / "out", ["acc"])
+    out = tmp_path / "out"
+    make_report(frames, out, ["acc"])
     assert len(pd.read_csv(out / "left_out.csv")) == 7 - sum(shown.values())
     assert pd.read_csv(out / "table.csv")["left_out"].str.contains(why).all()
     assert why in (out / "table.md").read_text().replace("\\", "")
@@ -164,7 +165,8 @@ def test_runs_that_contradict_each_other_are_refused_in_any_order(
         beside = load(*folders, labels={str(a): "old", str(b): "new"})
         of_er = {name: found for name, found in means(beside).items() if name.startswith("er")}
         assert of_er == {"er (old)": (2, 70.5), "er (new)": (n, mean)}
-        out = make_report(beside, tmp_path / folders[0].name / "out")
+        out = tmp_path / folders[0].name / "out"
+        make_report(beside, out)
         pages.append([path.read_bytes() for path in sorted(out.glob("*.*"))])
         code, _, err = command(f"report {folders[0]} {folders[1]} --prefer {b} --out {out}2")
         assert code == 0, err

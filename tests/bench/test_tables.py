@@ -289,7 +289,8 @@ def test_runs_over_different_data_are_refused(tmp_path: Path) -> None:
 def test_a_report_ranks_strategies_across_suites(tmp_path: Path, without_figures: None) -> None:
     names = ("er", "ewc", "agem", "joint")
     frames = load(*(other_suite(tmp_path / s, s, names, n) for s, n in (("s1", 3), ("s2", 4), ("s3", 3))))
-    report = make_report(frames, tmp_path / "report", ["acc", "forgetting"])
+    report = tmp_path / "report"
+    make_report(frames, report, ["acc", "forgetting"])
     numbers = pd.read_csv(report / "across.csv")
     acc = numbers[numbers["score"] == "acc"].set_index("identity")
     assert acc["rank"].to_dict() == {"er": 1, "ewc": 2, "agem": 3}  # joint is a bound
