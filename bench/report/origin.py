@@ -1,6 +1,7 @@
 """The origin of numbers: command, version, seeds and hardware, from the manifest and the cells."""
 
 from collections.abc import Iterable
+from itertools import groupby
 
 from bench.results import Command, Frames
 
@@ -41,10 +42,5 @@ def _unique(words: Iterable[str]) -> list[str]:
 
 def ranges(numbers: list[int]) -> str:
     """Return sorted numbers as ranges: 0–4, 7."""
-    parts: list[list[int]] = []
-    for n in numbers:
-        if parts and n == parts[-1][-1] + 1:
-            parts[-1].append(n)
-        else:
-            parts.append([n])
-    return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}–{p[-1]}" for p in parts)
+    runs = [[n for _, n in part] for _, part in groupby(enumerate(numbers), lambda at: at[1] - at[0])]
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

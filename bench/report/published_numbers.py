@@ -22,8 +22,9 @@ def rows(verdicts: Sequence[published.Verdict]) -> list[tuple[str, ...]]:
     return found
 
 
-def caption(table: published.Table, least: float = published.DIFFERENCE) -> str:
+def caption(table: published.Table, verdicts: Sequence[published.Verdict]) -> str:
     """Return what the numbers are, their spreads' kind and the rule of the verdict."""
+    least = verdicts[0].least if verdicts else published.DIFFERENCE
     return (
         f"{table.title} ({table.citation}). {table.score} in points, mean ± standard error (SEM) over seeds. "
         f"A difference is allowed up to max(3 sqrt(SEM published² + SEM ours²), {published.TOLERANCE}); a "
@@ -42,7 +43,7 @@ def notes(verdicts: Sequence[published.Verdict]) -> list[str]:
 
 def print_published(table: published.Table, verdicts: Sequence[published.Verdict], console: Console) -> None:
     """Print the table and its notes to a terminal."""
-    print_rows(HEADER, rows(verdicts), console, _caption_of(table, verdicts))
+    print_rows(HEADER, rows(verdicts), console, caption(table, verdicts))
     for words in notes(verdicts):
         print(words)
 
@@ -51,9 +52,5 @@ def published_in_markdown(table: published.Table, verdicts: Sequence[published.V
     """Return the table and its notes in Markdown."""
     listed = "\n".join(f"- {words}" for words in notes(verdicts))
     return "\n\n".join(
-        filter(None, [markdown_rows(HEADER, rows(verdicts)), _caption_of(table, verdicts), listed])
+        filter(None, [markdown_rows(HEADER, rows(verdicts)), caption(table, verdicts), listed])
     )
-
-
-def _caption_of(table: published.Table, verdicts: Sequence[published.Verdict]) -> str:
-    return caption(table, verdicts[0].least) if verdicts else caption(table)

@@ -102,14 +102,8 @@ def tuning_rows(frames: Frames, suite: str, scenario: str, order: list[str]) -> 
 
 
 RANKING_HEADER = (
-    "method",
-    "chosen",
-    "acc, defaults",
-    "acc, tuned",
-    "difference",
-    "rank, defaults",
-    "rank, tuned",
-)
+    "method", "chosen", "acc, defaults", "acc, tuned", "difference", "rank, defaults", "rank, tuned",
+)  # fmt: skip
 
 
 def tuned_ranking(frames: Frames, suite: str, scenario: str) -> list[list[str]]:
@@ -121,8 +115,7 @@ def tuned_ranking(frames: Frames, suite: str, scenario: str) -> list[list[str]]:
     here = frames.scores[(frames.scores["scenario"] == scenario) & (frames.scores["suite"] == suite)]
     acc = dict(list(here[here["score"] == "acc"].set_index("seed").groupby("identity")["value"]))
     names = row_of(frames, suite, scenario)
-    methods: list[str] = []
-    chosen: list[str] = []
+    methods: list[tuple[str, str]] = []
     before: list[pd.Series] = []
     after: list[pd.Series] = []
     for t in tuned_in(frames, suite, scenario):
@@ -132,18 +125,17 @@ def tuned_ranking(frames: Frames, suite: str, scenario: str) -> list[list[str]]:
         if usual is None or best is None:
             continue
         values = ", ".join(f"{key}={text_of(value)}" for key, value in t.best.settings.items())
-        methods.append(t.selector)
-        chosen.append(values if t.chosen else "the defaults")
+        methods.append((t.selector, values if t.chosen else "the defaults"))
         before.append(usual)
         after.append(best)
     first, then = (_ranks([float(of.mean()) for of in scores]) for scores in (before, after))
     rows = []
-    for i, name in enumerate(methods):
+    for i, (name, chosen) in enumerate(methods):
         paired = compare(after[i], before[i])
         difference = points(paired.mean, sign="+") + plus_minus(paired.half)
         means = [points(float(of[i].mean())) for of in (before, after)]
-        difference = MISSING if chosen[i] == "the defaults" else difference
-        rows.append([name, chosen[i], *means, difference, str(first[i]), str(then[i])])
+        difference = MISSING if chosen == "the defaults" else difference
+        rows.append([name, chosen, *means, difference, str(first[i]), str(then[i])])
     return sorted(rows, key=lambda row: int(row[-1]))
 
 

@@ -227,9 +227,9 @@ def _of_commits(
                 copy.unlink()
 
 
-def commits_between(step: Step, at: Path = Path()) -> list[str]:
+def commits_between(step: Step) -> list[str]:
     """Return the commits that may have made a step, newest first, a line each; empty if not known."""
     if not (step.after.commit and step.at.commit):
         return []
-    log = git_output("log", "--format=%h %s", f"{step.after.commit}..{step.at.commit}", at=at)
+    log = git_output("log", "--format=%h %s", f"{step.after.commit}..{step.at.commit}", at=Path())
     return log.decode(errors="replace").splitlines()

@@ -71,9 +71,12 @@ def half_width(sd: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
     return half
 
 
-def iqm(values: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
-    """Return the interquartile mean (Agarwal et al. 2021), without floor(n/4) values at either end."""
-    ordered = np.moveaxis(np.sort(np.asarray(values, dtype=float), axis=axis), axis, -1)
+def iqm(values: ArrayLike) -> NDArray[np.float64]:
+    """Return the interquartile mean (Agarwal et al. 2021) over the last axis.
+
+    floor(n/4) values are left out at either end.
+    """
+    ordered = np.sort(np.asarray(values, dtype=float))
     cut = ordered.shape[-1] // 4
     middle: NDArray[np.float64] = ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
     return middle
@@ -124,24 +127,24 @@ def bca(
     return low, high
 
 
-def group_intervals(frame: pd.DataFrame, by: Sequence[str], column: str = "value") -> pd.DataFrame:
-    """Return n, mean, sd and half of every group of a frame, as ``summarise`` computes them."""
-    values = frame.groupby(list(by))[column]
+def group_intervals(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Return n, mean, sd and half of ``value`` in every group of a frame, as ``summarise`` computes them."""
+    values = frame.groupby(list(by))["value"]
     out = pd.DataFrame({"n": values.count(), "mean": values.mean(), "sd": values.std()})
     out["half"] = half_width(out["sd"], out["n"])
     return out
 
 
-def describe(frame: pd.DataFrame, by: Sequence[str], column: str = "value") -> pd.DataFrame:
-    """Return n, mean, half, low, high, sd, sem, median and iqm of every group; see ``summarise``."""
+def describe(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Return n, mean, half, low, high, sd, sem, median and iqm of ``value`` by group; see ``summarise``."""
     by = list(by)
-    out = group_intervals(frame, by, column)
-    out["median"] = frame.groupby(by)[column].median()
+    out = group_intervals(frame, by)
+    out["median"] = frame.groupby(by)["value"].median()
     out["low"], out["high"] = out["mean"] - out["half"], out["mean"] + out["half"]
     out["sem"] = out["sd"] / np.sqrt(out["n"].where(out["n"] > 0))
-    found = frame.dropna(subset=[column]).sort_values(column, kind="stable")
-    groups = found.groupby(by)[column]
+    found = frame.dropna(subset=["value"]).sort_values("value", kind="stable")
+    groups = found.groupby(by)["value"]
     place, n = groups.cumcount(), groups.transform("size")
     middle = found[(place >= n // 4) & (place < n - n // 4)]
-    out["iqm"] = middle.groupby(by)[column].mean()
+    out["iqm"] = middle.groupby(by)["value"].mean()
     return out[["n", "mean", "half", "low", "high", "sd", "sem", "median", "iqm"]]

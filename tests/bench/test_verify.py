@@ -93,7 +93,7 @@ def test_verdicts_follow_the_rule(tmp_path: Path) -> None:
     later = compare(read(str(table_file(tmp_path, **{"first_seed = 1": "first_seed = 9"}))), frames, 2)
     assert {(v.agrees, v.words) for v in later} == {(None, "not run")}
     assert rows(later)[0][3:] == ("–", "0", "–", "–", "–", "not run")
-    assert "standard error (SEM)" in caption(table)
+    assert "standard error (SEM)" in caption(table, [])
 
 
 def verdict(ours: float, sd: float, n: int, mean: float = 50.0, sem: float | None = 0.1) -> Verdict:

@@ -18,6 +18,20 @@ def task_ticks(axes: Axes, n_tasks: int, first: int = 1) -> None:
     axes.set_xticks(ticks)
 
 
+def grid_shape(n: int, most: int) -> tuple[int, int]:
+    """Return the rows and columns of n panels, at most ``most`` of them side by side."""
+    columns = min(n, most)
+    return -(-n // columns), columns
+
+
+def panels(figure: Figure, n: int, shape: tuple[int, int], sharey: bool = False) -> list[Axes]:
+    """Return n panels, row by row; the places after them stay empty."""
+    places = figure.subplots(*shape, squeeze=False, sharey=sharey).ravel()
+    for axes in places[n:]:
+        axes.set_visible(False)
+    return list(places[:n])
+
+
 def label_outer(grid: NDArray[Any], shown: int, x: str, y: str) -> None:
     """Hide the panels that are not used, and label the lowest and the leftmost of the others."""
     rows, columns = grid.shape

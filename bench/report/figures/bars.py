@@ -1,9 +1,12 @@
 """Final accuracy, forgetting and transfer of every strategy, with every seed as a point."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bench.report.figures.axes import grid_shape, panels
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import INK, Looks, finish, label, new, seeds_remark, style
 from bench.report.figures.tips import tip, with_half
@@ -31,19 +34,16 @@ def bars(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
     names = looks.split(names)[0] if of_all else names
     means = intervals(data, ["score", "identity"]).set_index(["score", "identity"])
     scores = [s for s in _SCORES if (data["score"] == s).any()]
-    columns = len(scores) if looks.wide else min(2, len(scores))
-    rows = -(-len(scores) // columns)
+    shape = grid_shape(len(scores), len(scores) if looks.wide else 2)
     texts = [label(n, 34 if looks.wide else 20) for n in names]
     # A name of several lines has a higher row.
     heights = np.array([1 + 0.7 * t.count("\n") for t in texts])
     middles = np.cumsum(heights) - heights / 2
     at = dict(zip(names, middles, strict=True))
     with style():
-        figure = new(looks, 0.3 + rows * (0.4 + 0.16 * heights.sum()))
-        grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-        for axes in grid[len(scores) :]:
-            axes.set_visible(False)
-        for axes, score in zip(grid, scores, strict=False):
+        figure = new(looks, 0.3 + shape[0] * (0.4 + 0.16 * heights.sum()))
+        grid = panels(figure, len(scores), shape, sharey=True)
+        for axes, score in zip(grid, scores, strict=True):
             there = [name for name in names if (score, name) in means.index]
             own = means.loc[[(score, name) for name in there]]
             places = [at[name] for name in there]
@@ -57,13 +57,13 @@ def bars(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
             seeds = data[(data["score"] == score) & data["identity"].isin(there)]
             n, k = (seeds.groupby("identity")["seed"].transform(f) for f in ("size", "cumcount"))
             off = np.where(n > 1, 0.4 * k / np.maximum(n - 1, 1) - 0.2, 0)
-            points = {"color": "black", "markersize": 2, "markeredgewidth": 0, "alpha": 0.7}
+            points: dict[str, Any] = {"color": "black", "markersize": 2, "markeredgewidth": 0, "alpha": 0.7}
             axes.plot(100 * seeds["value"], seeds["identity"].map(at) + off, ".", **points)
             axes.set_xlabel(_LABELS.get(score) or score_axis(score, frames.score).replace(" ", "\n", 1))
             axes.axvline(0, color=INK, linewidth=0.6)
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)
-            axes.xaxis.get_major_locator().set_params(nbins=4)
+            axes.locator_params(axis="x", nbins=4)
         grid[0].set_yticks(middles, texts, linespacing=0.95)
         grid[0].set_ylim(heights.sum() + 0.1, -0.1)
         remark = seeds_remark(means["n"], "bar and line: mean and 95 % t interval")

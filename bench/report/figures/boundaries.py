@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.report.figures.axes import label_outer
+from bench.report.figures.axes import grid_shape, label_outer
 from bench.report.figures.data import evenly, intervals
 from bench.report.figures.looks import INK, Looks, finish, legend, new, others_remark, seeds_remark, style
 from bench.report.figures.tips import tip, with_half
@@ -47,8 +47,7 @@ def boundaries(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | No
     every = int(data[data["step"] > 0]["step"].min())
     near = data[data["step"].between(-_BEFORE * every, _AFTER * every)]
     end = top(frames.score, (near["mean"] + near["half"].fillna(0)).max())
-    columns = min(len(shown), 2)
-    rows = -(-len(shown) // columns)
+    rows, columns = grid_shape(len(shown), 2)
     with style():
         figure = new(looks, 0.4 + 1.6 * rows, names, 0.4 + 1.4 * rows)
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bench.report.figures.axes import colour_bar, heat_map
+from bench.report.figures.axes import colour_bar, grid_shape, heat_map
 from bench.report.figures.data import evenly
 from bench.report.figures.looks import Looks, finish, label, new, style
 from bench.report.figures.tips import tip
@@ -73,8 +73,7 @@ def confusion(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
     chosen = evenly(sorted(data["i"].unique()), MOST_TASKS)
     data = data[data["i"].isin(chosen)].sort_values(["i", "true", "answer"]).reset_index(drop=True)
     classes = list(data["true"].cat.categories)
-    columns = min(len(chosen), 3 if looks.wide else 2)
-    rows = -(-len(chosen) // columns)
+    rows, columns = grid_shape(len(chosen), 3 if looks.wide else 2)
     names = 0.06 * min(_LETTERS, max(map(len, classes)))  # inches
     side = min(2.2, (looks.width - 1.0 - names) / columns)
     named = side / len(classes) >= 0.1

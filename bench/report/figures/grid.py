@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from bench.report.figures.axes import Quantity, colour_bar, heat_map, short, show_cuts
+from bench.report.figures.axes import (
+    Quantity,
+    colour_bar,
+    grid_shape,
+    heat_map,
+    panels,
+    short,
+    show_cuts,
+)
 from bench.report.figures.looks import INK, PALETTE, Looks, finish, label, new, seeds_remark, style
 from bench.report.figures.tips import tip, with_half
 from bench.report.formats import MISSING, points
@@ -31,17 +39,15 @@ _MOST_WRITTEN = 40
 def grid(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
     """Draw the validation and test score of every setting of grids: a curve, or a map of two settings."""
     drawn = [of for of in frames.grids if of.axes and of.settings["n"].any()]
-    panels = [panel for of in drawn for panel in _panels(of)][:_MOST]
-    if not panels:
+    shown = [panel for of in drawn for panel in _panels(of)][:_MOST]
+    if not shown:
         return None
-    columns = min(len(panels), 3 if looks.wide else 2)
-    rows = -(-len(panels) // columns)
+    shape = grid_shape(len(shown), 3 if looks.wide else 2)
     maps: list[Axes] = []
     with style():
-        figure = new(looks, 0.5 + 1.9 * rows)
-        places = figure.subplots(rows, columns, squeeze=False)
+        figure = new(looks, 0.5 + 1.9 * shape[0])
         curves = []
-        for axes, (of, what) in zip(places.flat, panels, strict=False):
+        for axes, (of, what) in zip(panels(figure, len(shown), shape), shown, strict=True):
             if what in SPLITS:
                 _map(axes, of, what)
                 maps.append(axes)
@@ -51,8 +57,6 @@ def grid(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
                 axes.set_ylabel(score_axis("acc", frames.score))
             title = label(of.name, 26) + (f"\n{what} rows" if what in SPLITS else "")
             axes.set_title(title, pad=3, fontsize=6)
-        for axes in places.flat[len(panels) :]:
-            axes.set_visible(False)
         if maps:
             _shared_colours(figure, maps, score_axis("acc", frames.score))
         if curves:

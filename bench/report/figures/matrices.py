@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.report.figures.axes import colour_bar, heat_map, label_outer
+from bench.report.figures.axes import colour_bar, grid_shape, heat_map, label_outer
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import Looks, finish, label, new, seeds_remark, style
 from bench.report.layout import ONE_COLUMN
@@ -31,7 +31,7 @@ def matrices(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None
     if data.empty:
         return None
     names = by_final(frames, data["identity"])[:_MOST]
-    return _draw(data, names, looks, min(len(names), 5 if looks.wide else 3), frames.score), data
+    return _draw(data, names, looks, 5 if looks.wide else 3, frames.score), data
 
 
 def matrix(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
@@ -49,10 +49,10 @@ def matrix_digits(end: float) -> int:
     return 0 if end > 0.2 else 1
 
 
-def _draw(data: pd.DataFrame, names: list[str], looks: Looks, columns: int, score: Score | None) -> Figure:
+def _draw(data: pd.DataFrame, names: list[str], looks: Looks, most: int, score: Score | None) -> Figure:
     n_tasks = int(data["j"].max())
     end = top(score, data["mean"].max())
-    rows = -(-len(names) // columns)
+    rows, columns = grid_shape(len(names), most)
     side = (looks.width - 0.9) / columns
     side = min(side, 2.4)
     titles = [label(n, int(side * 15)) for n in names]

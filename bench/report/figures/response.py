@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.report.figures.axes import Quantity, short, show_cuts
+from bench.report.figures.axes import Quantity, grid_shape, panels, short, show_cuts
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import GREY, GREYS, Looks, finish, legend, new, seeds_remark, style
 from bench.report.figures.tips import tip, with_half
@@ -76,12 +76,11 @@ def response(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None
     lines = data[data["setting"].isin(settings)].groupby("strategy", sort=False)
     names = lines["mean"].max().sort_values(ascending=False, kind="stable").index.tolist()
     own = _looks(data, names, looks)
-    columns = min(len(settings), 3 if looks.wide else 2)
-    rows = -(-len(settings) // columns)
+    rows, columns = grid_shape(len(settings), 3 if looks.wide else 2)
     with style():
         figure = new(looks, 0.3 + 1.9 * rows, names, 0.3 + 1.6 * rows)
-        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-        for place, (axes, setting) in enumerate(zip(grid.flat, settings, strict=False)):
+        grid = panels(figure, len(settings), (rows, columns), sharey=True)
+        for place, (axes, setting) in enumerate(zip(grid, settings, strict=True)):
             here = data[data["setting"] == setting]
             quantity = Quantity(here["x"].tolist())
             for name, part in here.groupby("strategy"):
@@ -93,10 +92,8 @@ def response(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None
             axes.set_xlabel(setting)
             if place % columns == 0:
                 axes.set_ylabel(score_axis("acc", frames.score))
-        for axes in grid.flat[len(settings) :]:
-            axes.set_visible(False)
         legend(figure, names, own, data, of="strategy")
-        return finish(figure, seeds_remark(data["n"]), show_cuts(*grid.flat[: len(settings)])), data
+        return finish(figure, seeds_remark(data["n"]), show_cuts(*grid)), data
 
 
 def _looks(data: pd.DataFrame, names: list[str], looks: Looks) -> Looks:

@@ -1,10 +1,12 @@
 """The notes of methods along the steps of the stream: the schedules of adaptive methods."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.report.figures.axes import show_cuts
+from bench.report.figures.axes import grid_shape, panels, show_cuts
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import INK, Looks, finish, legend, new, seeds_remark, style
 from bench.report.figures.tips import tip
@@ -41,20 +43,19 @@ def schedules(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
     data = data[data["note"].isin(notes)]
     names = by_final(frames, data["identity"])
     names = looks.split(names)[0] or names
-    columns = 2 if looks.wide and len(notes) > 2 else 1
-    rows = -(-len(notes) // columns)
+    rows, columns = grid_shape(len(notes), 2 if looks.wide and len(notes) > 2 else 1)
     with style():
         figure = new(looks, 0.35 + 1.25 * rows, names, 0.35 + 1.2 * rows)
-        grid = figure.subplots(rows, columns, squeeze=False)
+        grid = panels(figure, len(notes), (rows, columns))
         parts = dict(list(data.groupby(["note", "identity"])))
-        for place, (axes, note) in enumerate(zip(grid.flat, notes, strict=False)):
+        for place, (axes, note) in enumerate(zip(grid, notes, strict=True)):
             here = data[data["note"] == note]
             for boundary in range(1, int(here["rows"].max())):
                 axes.axvline(boundary, color=INK, linewidth=0.4, linestyle=(0, (2, 2)), zorder=1)
             for name in (n for n in reversed(names) if (note, n) in parts):
                 part, colour = _thinned(parts[note, name]), looks.colour[name]
                 low, high = (part["mean"] + sign * part["half"].fillna(0) for sign in (-1, 1))
-                points = {"markevery": (names.index(name) % 7, 16), "markersize": 3}
+                points: dict[str, Any] = {"markevery": (names.index(name) % 7, 16), "markersize": 3}
                 drawn = axes.plot(part["at"], part["mean"], **looks.line(name), **points, linewidth=1)
                 tip(drawn, name, (f"{mean:.3g}" for mean in part["mean"].iloc[names.index(name) % 7 :: 16]))
                 axes.fill_between(part["at"], low, high, color=colour, alpha=0.15, linewidth=0)
@@ -63,11 +64,9 @@ def schedules(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | Non
             axes.set_xlim((0, n_tasks) if n_tasks > 1 else None)
             if place + columns >= len(notes):
                 axes.set_xlabel("tasks learned" if (here["rows"] > 1).any() else "steps recorded")
-        for axes in grid.flat[len(notes) :]:
-            axes.set_visible(False)
-        figure.align_ylabels(list(grid.flat))
+        figure.align_ylabels()
         legend(figure, names, looks, data)
-        cuts = show_cuts(*grid.flat[: len(notes)], which="y")
+        cuts = show_cuts(*grid, which="y")
         dashed = "dashed: task boundaries" if (data["rows"] > 1).any() else ""
         return finish(figure, seeds_remark(data["n"]), dashed, cuts), data
 

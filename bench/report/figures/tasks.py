@@ -5,7 +5,7 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.report.figures.axes import label_outer, task_ticks
+from bench.report.figures.axes import grid_shape, label_outer, task_ticks
 from bench.report.figures.data import evenly, intervals
 from bench.report.figures.looks import INK, Looks, finish, legend, new, others_remark, seeds_remark, style
 from bench.report.figures.tips import tip
@@ -32,8 +32,7 @@ def tasks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
     n_tasks = int(data["task"].max())
     end = top(frames.score, data["mean"].max())
     shown = evenly(range(1, n_tasks + 1), _MOST)
-    columns = min(len(shown), 3 if looks.wide else 2)
-    rows = -(-len(shown) // columns)
+    rows, columns = grid_shape(len(shown), 3 if looks.wide else 2)
     with style():
         figure = new(looks, 0.35 + 1.45 * rows, names, 0.35 + 1.35 * rows)
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
