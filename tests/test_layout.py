@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -60,12 +60,26 @@ def place(module: str) -> str:
     return next((found for found in (".".join(parts[:n]) for n in (2, 3)) if found in PLACES), module)
 
 
-def arrows(package: str) -> set[tuple[str, str]]:
-    """Return the arrows between the places of a package."""
+def file_arrows(package: str) -> set[tuple[str, str]]:
+    """Return the imports between the files of a package, those for annotations and in functions included."""
     known = modules(package)
     named = [(module, name) for module, path in known.items() for name in imports(path)]
-    own = [(a, b if b in known else b.rpartition(".")[0]) for a, b in named if b.split(".")[0] == package]
-    return {(place(a), place(b)) for a, b in own if place(a) != place(b)}
+    own = {(a, b if b in known else b.rpartition(".")[0]) for a, b in named if b.split(".")[0] == package}
+    return {(a, b) for a, b in own if a != b}
+
+
+def arrows(package: str) -> set[tuple[str, str]]:
+    """Return the arrows between the places of a package."""
+    return {(place(a), place(b)) for a, b in file_arrows(package) if place(a) != place(b)}
+
+
+def circle(edges: set[tuple[str, str]]) -> list[str]:
+    """Return the places of a circle of arrows, the first one twice; an empty list if there is none."""
+    try:
+        levels(edges)
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def levels(edges: set[tuple[str, str]]) -> int:
@@ -99,15 +113,32 @@ def table(edges: set[tuple[str, str]]) -> str:
     return "\n".join(["| room | imports |", "| --- | --- |", *sorted(set(rows))])
 
 
+def counts() -> str:
+    """Return a Markdown table of the structure before the rooms, when they were introduced, and today."""
+    edges = {package: arrows(package) for package in ("bench", "strategies")}
+    places = {package: len({place(m) for m in modules(package)}) for package in edges}
+    loop = (ROOT / "bench" / "train" / "loop.py").read_text()
+    rows = [
+        ("places of bench", 35, 16, places["bench"]),
+        ("levels of bench", 11, 7, levels(edges["bench"])),
+        ("arrows between places of bench", 100, 45, len(edges["bench"])),
+        ("places of strategies", 82, 59, places["strategies"]),
+        ("arrows between places of strategies", 287, 111, len(edges["strategies"])),
+        ("lines of the main loop's file", 346, 138, loop.count("\n")),
+    ]
+    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return "\n".join(["| | before | rooms introduced | today |", "| --- | ---: | ---: | ---: |", *lines])
+
+
 def short(module: str) -> str:
     """Return the name of a place of bench without the package."""
     return module.removeprefix("bench.").strip("_") or "bench"
 
 
 def architecture_page(page: str) -> str:
-    """Return docs/architecture.md with a current picture and table."""
+    """Return docs/architecture.md with its generated parts as they are now."""
     edges = arrows("bench")
-    for name, block in (("picture", picture(edges)), ("imports", table(edges))):
+    for name, block in (("picture", picture(edges)), ("imports", table(edges)), ("counts", counts())):
         parts = re.split(rf"(<!-- {name} -->\n\n|\n\n<!-- /{name} -->)", page)
         page = "".join([*parts[:2], block, *parts[3:]])
     return page
@@ -144,6 +175,11 @@ def test_rooms_import_other_rooms_by_their_doors(package: str) -> None:
             entered = place(target)
             by_door = entered in (name, name.rpartition(".")[0], place(module)) or entered not in DOORS
             assert by_door, f"{path} imports {name}, past the door of {entered}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_files_import_each_other_in_a_circle(package: str) -> None:
+    assert circle(file_arrows(package)) == []
 
 
 @pytest.mark.parametrize(("package", "most"), MOST.items())
