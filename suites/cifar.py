@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100, split by class."""
 
+from dataclasses import replace
 from functools import partial
 
 from suites.base import NOT_STATED, Suite, Training
@@ -42,15 +43,7 @@ CIFAR100 = Published(
     std=(0.2673, 0.2564, 0.2762),
     numbered=True,
 )
-CIFAR100_SUBSET = Published(
-    "mirror:cifar100-subset",
-    image="img",
-    label="fine_label",
-    class_names=_CIFAR100_NAMES,
-    mean=CIFAR100.mean,
-    std=CIFAR100.std,
-    numbered=True,
-)
+CIFAR100_SUBSET = replace(CIFAR100, place="mirror:cifar100-subset", config="")
 CIFAR_TRAINING = Training(epochs=5, batch=32, optimiser="sgd", lr=0.03, augment=True)
 _OF_160: dict[str, Value] = {
     "epochs": 160, "batch": 128, "optimiser": "momentum", "lr": 0.1, "weight_decay": 5e-4,

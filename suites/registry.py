@@ -98,7 +98,7 @@ class Registry(Generic[Named]):
         if ".py:" in name:
             path, _, attribute = name.rpartition(":")
             return self.is_one(getattr(import_file(path), attribute, None))
-        return name in self._described_entered() or name in self._installed()
+        return self.knows(name)
 
     def spelled(self, name: str) -> str:
         """Return the canonical spelling of a name; for a file it is ``./mine.py:M``."""

@@ -45,18 +45,12 @@ SOURCES: dict[str, Callable[[], Data]] = {
 
 def describe(data: Data) -> dict[str, Any]:
     """Return rows per class and split, fingerprint, and shape and mean (images) or mean length (texts)."""
-    splits = {"train": data.y_N[: data.n_train], "test": data.y_N[data.n_train :]}
+    names, splits = data.class_names, {"train": data.y_N[: data.n_train], "test": data.y_N[data.n_train :]}
     common = {
-        "rows": {name: len(y) for name, y in splits.items()},
+        "rows": {split: len(y) for split, y in splits.items()},
         "rows_per_class": {
-            name: dict(
-                zip(
-                    data.class_names,
-                    y[y >= 0].bincount(minlength=len(data.class_names)).tolist(),
-                    strict=True,
-                )
-            )
-            for name, y in splits.items()
+            split: dict(zip(names, y[y >= 0].bincount(minlength=len(names)).tolist(), strict=True))
+            for split, y in splits.items()
         },
     }
     if not data.texts:

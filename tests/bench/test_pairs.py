@@ -269,25 +269,6 @@ def test_a_sum_of_methods_that_generate_learns() -> None:
     assert score_matrix(record)[-1].max() > score_matrix(record)[0].max()
 
 
-def test_without_the_data_the_error_says_what_to_set() -> None:
-    for name in ("multi30k", "schema-guided-dialogue"):
-        with pytest.raises(Unavailable, match=f"the hub has no copy of {name} .* set LETHE_DATA"):
-            suites.get(name).load()
-
-
-def test_real_translations_and_dialogues_have_known_sizes_and_rows(real_data: str) -> None:
-    data = suites.get("multi30k").load()
-    assert (len(data.texts), data.n_train, data.domain_names) == (90_000, 87_000, ("en-de", "en-fr", "en-cs"))
-    assert data.texts[0].startswith("translate English to German: Two young, White males")
-    assert data.targets[0].startswith("Zwei junge")
-    talk = suites.get("schema-guided-dialogue").load()
-    assert len(talk.domain_names) == 10
-    assert len(talk.texts) - talk.n_train == 2_000
-    suite = suites.get("schema-guided-dialogue")
-    stream = suite.stream(talk, "domain", 0, suite.training)
-    assert [len(task.test_rows) for task in stream.tasks] == [200] * 10
-
-
 def of_each_domain(data: Data, train: int, test: int) -> Data:
     """Return only the first rows of each domain: making tokens of all rows is slow."""
     parts = torch.arange(len(data.y_N)).tensor_split([data.n_train])

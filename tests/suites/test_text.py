@@ -179,14 +179,23 @@ def test_the_pinned_revision_is_downloaded(tmp_path: Path, monkeypatch: pytest.M
     assert asked == [("someone/tiny", "default", "0123abc")]
 
 
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("sentiment-domains", "fdu-mtl/apparel"), ("multi30k", "multi30k/task1"),
+        ("schema-guided-dialogue", "schema-guided-dialogue/buses"),
+        ("split-cifar100-subset", "cifar100-subset/default"),
+    ],
+)  # fmt: skip
 def test_without_a_mirror_the_error_says_that_no_hub_has_the_data(
-    mirror: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, folder: str, mirror: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(Unavailable, match=r"the mirror has no .*apparel/train\.parquet; use a mirror"):
-        suites.get("sentiment-domains").load()
+    with pytest.raises(Unavailable, match=rf"the mirror has no .*{folder}/train\.parquet; use a mirror"):
+        suites.get(name).load()
     monkeypatch.delenv("LETHE_DATA")
-    with pytest.raises(Unavailable, match=r"no copy of fdu-mtl .* fdu-mtl/apparel/train\.parquet"):
-        suites.get("sentiment-domains").load()
+    says = rf"the hub has no copy of {folder.partition('/')[0]} .* set LETHE_DATA .*{folder}/train\.parquet"
+    with pytest.raises(Unavailable, match=says):
+        suites.get(name).load()
 
 
 def test_headers_quotes_and_signatures_of_posts_are_removed_once() -> None:
@@ -400,15 +409,3 @@ def test_docstrings_of_installed_packages_make_five_tasks() -> None:
     assert max(counts[0] + counts[1]) <= docstrings.MOST
     stream = suite.stream(data, "class", 0, suite.training)
     assert [len(task.classes) for task in stream.tasks] == [2] * 5
-
-
-def test_real_clinc150_has_ten_tasks_of_fifteen_intents(real_data: str) -> None:
-    """Each intent has 100 + 30 sentences; 1,000 test sentences have no intent."""
-    suite = suites.get("clinc150")
-    stream = suite.stream(suite.load(), "class", 0, suite.training)
-    assert [len(task.classes) for task in stream.tasks] == [15] * 10
-    sizes = [(len(t.train_rows) + len(t.validation_rows), len(t.test_rows)) for t in stream.tasks]
-    assert (sizes, len(stream.outside_rows)) == ([(1500, 450)] * 10, 1000)
-    of = dict(zip(stream.data.texts, stream.data.y_N.tolist(), strict=True))
-    one = of["what expression would i use to say i love you if i were an italian"]
-    assert stream.data.class_names[one] == "translate"
