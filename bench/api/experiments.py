@@ -14,7 +14,7 @@ from bench import results
 from bench.api.datasets import Columns, suite_or_dataset
 from bench.api.notebook import Frames
 from bench.checks.before_run import check_before_run, leave_out
-from bench.plan import DEFAULT_SEEDS, Budget, Request, Value, seeds_of, selectors_of, text_of_values
+from bench.plan import DEFAULT_SEEDS, Request, Value, seeds_of, worded_request
 from bench.report import Layout, Spread, check_trackers, make_report, tracking
 from bench.results import Comparison, Expectation, compare_runs
 from suites import notes_of
@@ -115,7 +115,7 @@ def run(
     from bench.runner import Options, carry_out_plan, resolve_for  # imports torch; a report needs none
 
     suite = suite_or_dataset(suite, dataset, columns)
-    request = request_of(suite, strategies, scenarios, seeds, settings, resume_from, budget)
+    request = request_of(suite, strategies, scenarios, seeds, settings, budget, resume_from)
     options = Options(
         device=device,
         jobs=jobs,
@@ -172,8 +172,8 @@ def request_of(
     scenarios: str | Iterable[str],
     seeds: int | str | Iterable[int],
     settings: object,
-    resume_from: str | Path | None,
     budget: object,
+    resume_from: str | Path | None = None,
 ) -> Request:
     """Return the request of ``run`` or ``tune``; raises UserError for arguments of another type."""
     if not isinstance(suite, str) or not suite:
@@ -182,11 +182,7 @@ def request_of(
         raise UserError(f"settings must be a dictionary like {{'epochs': 5}}, not {settings!r}")
     if not isinstance(budget, Mapping | str | None):
         raise UserError(f"a budget is a dictionary like {{'memory': '2MB'}}, not {budget!r}")
-    kinds = (scenarios,) if isinstance(scenarios, str) else tuple(scenarios)
-    texts = {name: text_of_values(name, value) for name, value in (settings or {}).items()}
-    resumed = "" if resume_from is None else str(resume_from)
-    limit = Budget.read(budget.split(",") if isinstance(budget, str) else budget or {})
-    return Request(suite, selectors_of(strategies), kinds, seeds_of(seeds), texts, resumed, budget=limit)
+    return worded_request(suite, strategies, scenarios, seeds, settings or {}, budget or (), resume_from)
 
 
 def load(

@@ -178,7 +178,7 @@ def tune(
     from bench.tune import Choosing, Study
 
     suite = suite_or_dataset(suite, dataset, columns)
-    request = request_of(suite, strategies, scenarios, seeds, settings, None, budget)
+    request = request_of(suite, strategies, scenarios, seeds, settings, budget)
     how = Choosing.read(
         tuning_seeds, space, trials=trials, steps=steps, protocol=protocol, sampler=sampler,
         sampler_seed=sampler_seed, report=report, untuned=untuned, prune=prune,

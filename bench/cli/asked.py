@@ -41,7 +41,7 @@ def experiment_of(
     Raises:
         UserError: A word cannot be read, the folder of the run is missing, or options say what the file says.
     """
-    from bench.plan import Budget, Experiment, Request, read_experiment, seeds_of
+    from bench.plan import Experiment, read_experiment, worded_request
 
     if what.endswith(".toml"):
         _refuse_beside_file(what, context)
@@ -50,10 +50,9 @@ def experiment_of(
         if not strategy:
             raise errors.UserError("choose at least one strategy with -s; lethe list strategies shows them")
         suite = suite_named(what, columns)
-        scenarios = tuple(s for part in scenario or [""] for s in part.split(","))
-        resumed = "" if resume_from is None else str(resume_from)
-        chosen, limit = seeds_of(seeds), Budget.read(budget or ())
-        request = Request(suite, tuple(strategy), scenarios, chosen, pairs_of(pairs), resumed, budget=limit)
+        scenarios = [s for part in scenario or [""] for s in part.split(",")]
+        options = pairs_of(pairs)
+        request = worded_request(suite, strategy, scenarios, seeds, options, budget or (), resume_from)
         asked = Experiment(request.alternatives)
     if not (out or asked.out or context.params["dry_run"]):
         raise errors.UserError("choose the folder of the run with --out")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from bench.engines.interface import Engine
+from bench.engines.slurm import SLURM
 from suites.errors import UserError
 
 
@@ -17,6 +18,8 @@ def engine_at(address: str, gpus: float = 0.0) -> Engine:
         UserError: The address has no known scheme, its engine is not installed, or nothing answers there.
     """
     kind, _, rest = address.partition("://")
+    if kind == SLURM:
+        raise UserError("jobs of Slurm run a command: use lethe run ... --on slurm")
     if kind not in _ENGINES or not rest:
         raise UserError(f"cannot run on {address!r}; use one of: {', '.join(ADDRESSES)}")
     try:

@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import schema
-from bench.plan.budget import Budget
-from bench.plan.grid_notation import text_of_values
 from bench.plan.request import Request
-from bench.plan.seed_notation import seeds_of
-from bench.plan.selectors import selectors_of
+from bench.plan.worded_request import worded_request
 from suites.declared import suite_named
 from suites.errors import UserError
 
@@ -51,10 +48,12 @@ def read_experiment(path: Path) -> Experiment:
     """
     file = schema.read_toml(schema.Experiment, path)
     dataset = _dataset(path, file.dataset) if file.dataset else ""
+    requests: list[Request] = []
     for number, table in enumerate(file.runs, 1):
-        if not (table.suite or dataset):
+        if not (suite := table.suite or dataset):
             raise UserError(f"{path}: table {number} of [[run]] has no suite, and there is no [dataset]")
-    requests = [one for table in file.runs for one in _request(table, dataset).alternatives]
+        how = table.scenarios, table.seeds, table.settings, table.budget
+        requests += worded_request(suite, table.strategies, *how).alternatives
     return Experiment(requests, Path(file.out) if file.out else None, file.track, file.tune)
 
 
@@ -65,15 +64,3 @@ def _dataset(path: Path, table: Mapping[str, Any]) -> str:
     if not isinstance(place, str) or not place:
         raise UserError(f'{path}: [dataset] has no path: write path = "reviews.csv"')
     return suite_named(place, options, path.parent)
-
-
-def _request(table: schema.RunTable, dataset: str) -> Request:
-    """Return the request of one ``[[run]]`` table; raises UserError for seeds that cannot be read."""
-    return Request(
-        suite=table.suite or dataset,
-        strategies=selectors_of(table.strategies),
-        scenarios=tuple(table.scenarios),
-        seeds=seeds_of(table.seeds),
-        settings={name: text_of_values(name, value) for name, value in table.settings.items()},
-        budget=Budget.read(table.budget),
-    )

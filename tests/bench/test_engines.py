@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 import pytest
 
+import lethe
 from bench.engines import Lost, Refused, engine_at
 from bench.plan import Request
 from bench.runner import dispatch, on_engine, there
@@ -272,6 +273,7 @@ def test_addresses_that_are_none_are_refused(refuses: Refuses, tmp_path: Path) -
     assert not (tmp_path / "run.json").exists()
     refuses("cannot read --share '3/2'", "run toy -s finetune --share 3/2 --out", str(tmp_path))
     refused("cannot run on", engine_at, "local")
+    refused("use lethe run ... --on slurm", lethe.run, "toy", "finetune", seeds=1, on="slurm")
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import lethe
 from bench.export import Predictor
 from bench.export.predict_files import write_answers
 from bench.models import pretrained, seq2seq
@@ -93,14 +94,25 @@ def test_a_file_named_on_the_command_line_is_trusted_and_so_is_an_experiment_tha
     assert (code, Path("imported").exists()) == (0, True), err
 
 
-def test_a_network_named_by_an_exported_model_is_not_run_without_trust(here: Path, command: Command) -> None:
-    import lethe
+NETWORK = """
+from pathlib import Path
+Path("imported").write_text("")
+from bench.models.mlp import mlp as build
+"""
 
+
+@pytest.fixture
+def exported(here: Path) -> None:
+    """The folder ``model`` with an export whose network is in a file, not imported as it is now."""
     Path("net.py").write_text(NETWORK)
     lethe.run("toy", "finetune", seeds=1, settings={"model": "./net.py:build"}, out="run", keep_models="last")
     lethe.export("run", "finetune/0", "model")
-    Path("net.py").write_text(f"{NETWORK}# {here} again")
+    Path("net.py").write_text(f"{NETWORK}# {here}")
     Path("imported").unlink()
+
+
+@pytest.mark.usefixtures("exported")
+def test_a_network_named_by_an_exported_model_is_not_run_without_trust(command: Command) -> None:
     line = "run toy -s er --seeds 1 --resume-from model --jobs 1 --out next"
     code, _, err = command(line)
     assert (code, Path("imported").exists()) == (2, False)
@@ -162,21 +174,8 @@ def test_only_the_named_files_can_be_imported(here: Path) -> None:
         refused("unresolved: ./other.py .*--trust", ran, here / "run", request)
 
 
-NETWORK = """
-from pathlib import Path
-Path("imported").write_text("")
-from bench.models.mlp import mlp as build
-"""
-
-
-def test_an_exported_model_whose_network_is_in_a_file_needs_trust(here: Path, command: Command) -> None:
-    import lethe
-
-    Path("net.py").write_text(NETWORK)
-    lethe.run("toy", "finetune", seeds=1, settings={"model": "./net.py:build"}, out="run", keep_models="last")
-    lethe.export("run", "finetune/0", "model")
-    Path("net.py").write_text(f"{NETWORK}# {here}")  # as in a process that has not imported it
-    Path("imported").unlink()
+@pytest.mark.usefixtures("exported")
+def test_an_exported_model_whose_network_is_in_a_file_needs_trust() -> None:
     refused("net.py is not imported.*--trust", Predictor.load, "model")
     assert not Path("imported").exists()
     assert Predictor.load("model", trust=True).labels

@@ -455,4 +455,5 @@ def test_a_study_is_one_file(tmp_path: Path, command: Command, refuses: Refuses)
     assert len({r["identity"] for r in RunReader(tmp_path / "run").records()}) == 3
     check_report(tmp_path / "run", of)
     refuses("no [tune] table", f"tune {Path('results/reference/digits.toml').resolve()} --dry-run")
-    refuses("cannot be combined", f"run {file} --force")
+    for words in ("--force", "--on slurm"):
+        refuses("cannot be combined", f"run {file} {words}")
