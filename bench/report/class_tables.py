@@ -15,6 +15,7 @@ from bench.report.parts import parts
 from bench.report.score_names import part_title
 from bench.report.summary import KEYS, bca_ends, by_final, entry
 from bench.report.text_tables import markdown_rows, plain, print_rows
+from bench.report.write_report import writing_into
 from bench.results import AVERAGES, SPLITS, Frames, by_class
 from bench.stats import describe
 from suites.errors import UserError
@@ -125,9 +126,7 @@ def write_classes(made: ClassTables, folder: Path) -> None:
     for table in made.shown:
         rows = markdown_rows(HEADER, [*table.classes, *table.averages])
         parts.append(f"**{plain(table.title)}**\n\n{rows}\n")
-    try:
+    with writing_into(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "classes.md").write_text("\n".join([*parts, plain(made.caption), ""]), encoding="utf-8")
         (folder / "classes.csv").write_text(csv_text(made.numbers), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write into {folder}: {error.strerror}") from None

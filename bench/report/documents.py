@@ -78,7 +78,7 @@ def renewed(text: str, folder: Path) -> str:
     def block(match: re.Match[str]) -> str:
         kind, words = match["kind"], match["words"].split()
         if kind in _BLOCKS:
-            body = _BLOCKS[kind](words, read)
+            body = _BLOCKS[kind](read, *words)
         else:
             *names, file = words
             body = _FROM_RECORDS[kind](json.loads((folder / file).read_text(encoding="utf-8")), *names)
@@ -87,8 +87,10 @@ def renewed(text: str, folder: Path) -> str:
     return _BLOCK.sub(block, text)
 
 
-def _table(words: list[str], read: Callable[[str], Frames]) -> str:
-    run, *options = words
+Read = Callable[[str], Frames]
+
+
+def _table(read: Read, run: str, *options: str) -> str:
     scenario, scores = _scenario_and_scores(options)
     return markdown(_only(read(run), scenario), scores)
 
@@ -98,9 +100,8 @@ def _scenario_and_scores(options: Sequence[str]) -> tuple[str | None, list[str] 
     return scenario, next((o.split(",") for o in options if o not in SCENARIOS), None)
 
 
-def _method(words: list[str], read: Callable[[str], Frames]) -> str:
+def _method(read: Read, run: str, identity: str) -> str:
     """Return one strategy's scores, a row per scenario that it can do."""
-    run, identity = words
     frames = read(run)
     scores = frames.scores[frames.scores["identity"] == identity]
     rows = []
@@ -114,15 +115,14 @@ def _method(words: list[str], read: Callable[[str], Frames]) -> str:
     return f"{markdown_rows(header, rows)}\n\n{suite}, {command}; {SPREADS['ci']}."
 
 
-def _verify(words: list[str], read: Callable[[str], Frames]) -> str:
-    table, frames = published.read(words[0]), read(words[1])
+def _verify(read: Read, name: str, run: str) -> str:
+    table, frames = published.read(name), read(run)
     verdicts = published.compare(table, frames, max(1, frames.cells["seed"].nunique()))
     return published_in_markdown(table, verdicts)
 
 
-def _against(words: list[str], read: Callable[[str], Frames]) -> str:
+def _against(read: Read, run: str, scenario: str, note: str, *identities: str) -> str:
     """Return pairs of strategies with their difference over common seeds, and one note of each."""
-    run, scenario, note, *identities = words
     frames = _only(read(run), scenario)
     acc = frames.scores[frames.scores["score"] == "acc"].set_index("seed").groupby("identity")["value"]
     noted = frames.notes[frames.notes["note"] == note].groupby("identity")["value"].mean()
@@ -143,9 +143,8 @@ def _against(words: list[str], read: Callable[[str], Frames]) -> str:
     )
 
 
-def _tuned(words: list[str], read: Callable[[str], Frames]) -> str:
+def _tuned(read: Read, run: str, scenario: str) -> str:
     """Return the defaults of each tuned method beside what was chosen, with ranks, and how it was chosen."""
-    run, scenario = words
     frames = _only(read(run), scenario)
     suite = ", ".join(sorted(frames.cells["suite"].unique()))
     table = markdown_rows(RANKING_HEADER, tuned_ranking(frames, suite, scenario))
@@ -154,7 +153,9 @@ def _tuned(words: list[str], read: Callable[[str], Frames]) -> str:
 
 
 _METHOD_SCORES = ("acc", "forgetting", "learning_acc")
-_BLOCKS = {"table": _table, "method": _method, "verify": _verify, "against": _against, "tuned": _tuned}
+_BLOCKS: dict[str, Callable[..., str]] = {
+    "table": _table, "method": _method, "verify": _verify, "against": _against, "tuned": _tuned,
+}  # fmt: skip
 _FROM_RECORDS: dict[str, Callable[..., str]] = {
     "costs": costs.step_costs,
     "grid-times": costs.grid_times,

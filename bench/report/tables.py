@@ -5,7 +5,7 @@
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -178,15 +178,20 @@ def print_tables(made: Tables, console: Console) -> None:
         for row in shown.rows:
             if len(row) == 1:
                 table.add_section()
-            table.add_row(*(f"[italic]{escape(row[0].text)}[/italic]",) if len(row) == 1 else map(_rich, row))
+                table.add_row(f"[italic]{escape(row[0].text)}[/italic]")
+            else:
+                table.add_row(*(_marked(entry, escape, "[bold]{}[/bold]") for entry in row))
         print_table(table, console)
     for words in [*made.significance, *made.remarks, made.caption]:
         console.print(escape(words))
 
 
-def _rich(entry: Entry) -> str:
-    text = escape(entry.text) + (f" {CLOSE}" if entry.mark == "close" else "")
-    return f"[bold]{text}[/bold]" if entry.mark == "best" else text
+def _marked(entry: Entry, escaped: Callable[[str], str], bold: str) -> str:
+    """Return an entry as a form writes it: escaped, with its mark; ``bold`` has a place for the best."""
+    text = escaped(entry.text)
+    if entry.mark == "best":
+        return bold.format(text)
+    return f"{text} {CLOSE}" if entry.mark == "close" else text
 
 
 def in_html(made: Tables) -> str:
@@ -194,18 +199,11 @@ def in_html(made: Tables) -> str:
     parts = []
     for shown in made.shown:
         head = "".join(f"<th>{html.escape(name)}</th>" for name in shown.header)
-        rows = "".join(f"<tr>{''.join(map(_html, row))}</tr>" for row in shown.rows)
+        cells = ([_marked(entry, html.escape, "<b>{}</b>") for entry in row] for row in shown.rows)
+        rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in cells)
         title = f"<caption>{html.escape(shown.title)}</caption>"
         parts.append(f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
     return "".join([*parts, *(f"<p>{html.escape(words)}</p>" for words in [*made.remarks, made.caption])])
-
-
-def _html(entry: Entry) -> str:
-    text = html.escape(entry.text)
-    marked = (
-        f"<b>{text}</b>" if entry.mark == "best" else f"{text} {CLOSE}" if entry.mark == "close" else text
-    )
-    return f"<td>{marked}</td>"
 
 
 def markdown(frames: Frames, names: Sequence[str] | None = None, layout: Layout | None = None) -> str:
@@ -222,11 +220,8 @@ def in_markdown(made: Tables) -> str:
         header = [name if name in SCORES else plain(name) for name in shown.header]
         lines += [f"**{plain(shown.title)}**", "", line(header), line(["---", *("---:" for _ in blank)])]
         for row in shown.rows:
-            lines.append(line([f"*{plain(row[0].text)}*", *blank] if len(row) == 1 else map(_markdown, row)))
+            heading = [f"*{plain(row[0].text)}*", *blank]
+            cells = [_marked(entry, plain, "**{}**") for entry in row]
+            lines.append(line(heading if len(row) == 1 else cells))
         lines.append("")
     return "\n".join([*lines, *map(plain, [*made.remarks, made.caption]), ""])
-
-
-def _markdown(entry: Entry) -> str:
-    text = plain(entry.text)
-    return f"**{text}**" if entry.mark == "best" else f"{text} {CLOSE}" if entry.mark == "close" else text

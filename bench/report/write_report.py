@@ -59,7 +59,7 @@ def make_report(
     shown = chosen_scores(scores, layout)
     n_parts = len(part_names(frames))
     kinds = formats or default_formats(n_parts)
-    with _writing_into(folder):
+    with writing_into(folder):
         figures = begin_figures(frames, folder / "figures", width, kinds)
     numbers, best = every_number(frames, all_scores(chosen_scores(scores)), layout)
     made = tables(frames, scores, layout, (numbers, best))
@@ -69,7 +69,7 @@ def make_report(
             more = "--formats pdf,svg,png for more"
             console.print(f"figures of {n_parts} suites and scenarios are SVG files only: {more}")
     ranked = across(frames, shown)
-    with _writing_into(folder):
+    with writing_into(folder):
         (folder / "table.md").write_text("\n".join([in_markdown(made), *ranked.lines]), encoding="utf-8")
         (folder / "table.tex").write_text(latex(made, layout.columns), encoding="utf-8")
         (folder / "table.csv").write_text(
@@ -100,7 +100,7 @@ def make_report(
 
 
 @contextmanager
-def _writing_into(folder: Path) -> Iterator[None]:
+def writing_into(folder: Path) -> Iterator[None]:
     """Turn an OSError into a UserError."""
     try:
         yield

@@ -515,6 +515,18 @@ def _off(axes: Any) -> list[Text]:
     return found
 
 
+def assert_labels_fit(figure: Figure, most: float) -> None:
+    """Assert that no text leaves the page, and that no two overlap by more than some pixels."""
+    found, page = boxes(figure), figure.bbox
+    assert len(found) > 5
+    for text, box in found:
+        assert page.x0 - 1 <= box.x0 <= box.x1 <= page.x1 + 1, text
+        assert page.y0 - 1 <= box.y0 <= box.y1 <= page.y1 + 1, text
+    for (a, first), (b, second) in itertools.combinations(found, 2):
+        common = np.minimum(first.max, second.max) - np.maximum(first.min, second.min)
+        assert common.min() <= most, (a, b)
+
+
 @cache
 def twenty_or_more(n: int) -> Frames:
     return frames_of(everything(n, n_tasks=4, seeds=2) + made_up(n, n_tasks=2, seeds=1, suites=("toyb",)))
@@ -535,15 +547,7 @@ def test_labels_neither_overlap_nor_leave_the_page(name: str, width: float, n: i
     if name in ("response", "confusion"):
         looks = looks_of(part).at(width)
     figure, _ = drawn(name, part, looks)
-    found = boxes(figure)
-    assert len(found) > 5
-    page = figure.bbox
-    for text, box in found:
-        assert page.x0 - 1 <= box.x0 <= box.x1 <= page.x1 + 1, text
-        assert page.y0 - 1 <= box.y0 <= box.y1 <= page.y1 + 1, text
-    for (a, first), (b, second) in itertools.combinations(found, 2):
-        common = np.minimum(first.max, second.max) - np.maximum(first.min, second.min)
-        assert common.min() <= 1.5, (a, b)  # ascenders and descenders may overlap by a pixel
+    assert_labels_fit(figure, 1.5)  # ascenders and descenders may overlap by a pixel
 
 
 # Machado, Oliveira & Fernandes 2009, severity 1: colour-blind vision as matrices on linear RGB.

@@ -2,7 +2,6 @@
 
 import re
 from io import StringIO
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from bench.report.tables import in_markdown
 from bench.report.write_report import make_report
 from bench.results import Frames, as_shown, choose, folded, load
 from lethe.testing import made_cell, record, write_run
-from tests.bench.test_figures import boxes
+from tests.bench.test_figures import assert_labels_fit
 from tests.bench.test_one_report import Cells, in_terminal, of_latex, of_markdown, of_page
 from tests.conftest import Command, refused
 
@@ -257,14 +256,7 @@ def test_labels_of_curves_and_maps_neither_overlap_nor_leave_the_page(width: flo
     [(_, _, part)] = parts(folded(run_of(tmp_path, named)))
     made = FIGURES["grid"](part, looks_of(part).at(width))
     assert made is not None
-    found, page = boxes(made[0]), made[0].bbox
-    for text, box in found:
-        assert page.x0 - 1 <= box.x0 <= box.x1 <= page.x1 + 1, text
-        assert page.y0 - 1 <= box.y0 <= box.y1 <= page.y1 + 1, text
-    for (a, one), (b, other) in combinations(found, 2):
-        across = min(one.x1, other.x1) - max(one.x0, other.x0)
-        down = min(one.y1, other.y1) - max(one.y0, other.y0)
-        assert across < 1 or down < 1, (a, b)
+    assert_labels_fit(made[0], 1)
 
 
 def test_a_real_run_reports_its_grid(command: Command, tmp_path: Path) -> None:
