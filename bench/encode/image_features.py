@@ -56,8 +56,8 @@ _FEATURES: dict[Any, Tensor] = {}
 def _found(
     data: Data, model: ModelRef, options: Options, shape: Shape, device: str, said: Said | None
 ) -> Tensor:
-    network, mark = _network(model, options, shape).to(device), weights_mark(model, options, shape)
-    settings = f"{digest_of(_computed, normalised)}/{mark}/{data.mean}/{data.std}/{data.fingerprint}"
+    network, weights = _network(model, options, shape).to(device), weights_fingerprint(model, options, shape)
+    settings = f"{digest_of(_computed, normalised)}/{weights}/{data.mean}/{data.std}/{data.fingerprint}"
     first_BF = _computed(data, network, slice(_FIRST))
     key = hashlib.sha256(settings.encode() + first_BF.numpy().tobytes()).hexdigest()[:32]
 
@@ -89,15 +89,15 @@ def _network(model: ModelRef, options: Options, shape: Shape) -> LaneModel:
     return models.build(model, options, shape, 1, [generator(0, "model")])
 
 
-def weights_mark(model: ModelRef, options: Options, shape: Shape) -> str:
+def weights_fingerprint(model: ModelRef, options: Options, shape: Shape) -> str:
     """Return SHA-256 over the weights that a network of images starts from; empty if they are random."""
     if model.reads_texts or not (models.options(model) | options).get("weights"):
         return ""
-    return _mark(model, tuple(sorted(options.items())), shape)
+    return _weights_fingerprint(model, tuple(sorted(options.items())), shape)
 
 
 @cache
-def _mark(model: ModelRef, options: tuple[tuple[str, int | str], ...], shape: Shape) -> str:
+def _weights_fingerprint(model: ModelRef, options: tuple[tuple[str, int | str], ...], shape: Shape) -> str:
     digest = hashlib.sha256()
     for name, t in sorted(_network(model, dict(options), shape).state_dict().items()):
         if not name.startswith("head."):

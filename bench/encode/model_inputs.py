@@ -19,8 +19,8 @@ from torch import Tensor
 
 from bench import models
 from bench.encode.cached_features import Said, cached
-from bench.encode.image_features import normalised, with_features
-from bench.encode.token_pairs import padded, pair_tokens
+from bench.encode.image_features import normalised, weights_fingerprint, with_features
+from bench.encode.token_pairs import padded, pair_tokens, tokenizer_of
 from bench.models import ModelRef, Options, Shape, pretrained, seq2seq, shared
 from suites.base import Data
 from suites.errors import UserError
@@ -85,6 +85,19 @@ def _check_reads(data: Data, model: ModelRef) -> None:
         raise UserError(f"model {model.name} cannot read {where}; use minilm")
 
 
+def model_fingerprint(data: Data, model: ModelRef, options: Options) -> str:
+    """Return SHA-256 over the weights and the tokenizer that a model starts from; empty for random weights.
+
+    The small sequence-to-sequence model has random weights, and a tokenizer trained on the data set.
+    """
+    if not data.texts:
+        return weights_fingerprint(model, options, tuple(data.x_N.shape[1:]))
+    if model.name != seq2seq.TINY:
+        return pretrained.fingerprint(model.name)
+    tokenizer = pretrained.tokenizer_content(tokenizer_of(data, model.name))
+    return hashlib.sha256(tokenizer.encode()).hexdigest()
+
+
 def name_features(data: Data, model: ModelRef, options: Options, device: str = "cpu") -> Tensor:
     """Return the features of the names of the classes by the frozen backbone, shape (C, F)."""
     names = tuple(name.replace("_", " ") for name in data.class_names)
@@ -118,7 +131,7 @@ def features(
 
 @cache
 def _key(texts: tuple[str, ...], model: str, most: int, pooling: str) -> str:
-    source = f"{_code()}/{pretrained.mark(model)}/{most}/{pooling}/{fingerprint(texts, len(texts))}"
+    source = f"{_code()}/{pretrained.fingerprint(model)}/{most}/{pooling}/{fingerprint(texts, len(texts))}"
     return hashlib.sha256(source.encode()).hexdigest()[:32]
 
 

@@ -6,7 +6,6 @@ The tokenizer of the small model is trained on the suite's training rows, byte-p
 Axes: N rows, S tokens.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,13 +65,6 @@ def words(tokens_NS: Tensor, tokenizer: Any) -> list[str]:
         tokens_NS, skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
     return [text.strip() for text in decoded]
-
-
-def mark(data: Data, model: str) -> str:
-    """Return SHA-256 over weights and tokenizer of a model; for the small model, over its tokenizer only."""
-    if model != seq2seq.TINY:
-        return pretrained.mark(model)
-    return hashlib.sha256(pretrained.tokenizer_mark(tokenizer_of(data, model)).encode()).hexdigest()
 
 
 def generation_header(stream: Stream, model: str) -> dict[str, Any] | None:

@@ -162,7 +162,7 @@ def served(run: Path, key: str, task: int | None = None) -> Predictor:
         )
         model.head = _rows(model.head, units)
         return Predictor(model, exported)
-    if spec.model != seq2seq.TINY and pretrained.mark(spec.model) != header.data.model:
+    if spec.model != seq2seq.TINY and pretrained.fingerprint(spec.model) != header.data.model:
         raise UserError(f"model {spec.model} has changed since it was trained in {run}")
     if header.writes:
         return _writing(spec, state, header, exported)

@@ -30,7 +30,7 @@ def load_into(model: LaneModel, streams: LaneStreams, spec: CellSpec) -> None:
         UserError: The folder has changed since the run was planned.
     """
     exported = Exported.at(spec.model)
-    if exported.mark != spec.continues:
+    if exported.fingerprint != spec.continues:
         raise UserError(f"{exported.folder} has changed since the run was planned")
     if exported.writes:
         return

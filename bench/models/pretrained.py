@@ -162,17 +162,17 @@ def last_layer(classifier: nn.Module, labels: int) -> str:
 
 
 @cache
-def mark(name: str) -> str:
+def fingerprint(name: str) -> str:
     """Return the fingerprint of a model: SHA-256 over weights and tokenizer, in hexadecimal."""
     digest = hashlib.sha256()
     for key, tensor in sorted(_encoder(name).state_dict().items()):
         digest.update(f"{key}/{tuple(tensor.shape)}/{tensor.dtype}".encode())
         digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.dim() else b"")
-    digest.update(tokenizer_mark(tokenizer(name)).encode())
+    digest.update(tokenizer_content(tokenizer(name)).encode())
     return digest.hexdigest()
 
 
-def tokenizer_mark(of: Any) -> str:
+def tokenizer_content(of: Any) -> str:
     """Return text that identifies a tokenizer: its vocabulary and rules, or its class if it reads bytes."""
     backend = getattr(of, "backend_tokenizer", None)
     return str(backend.to_str()) if backend is not None else f"{type(of).__name__}/{len(of)}"

@@ -194,7 +194,7 @@ class Request:
             return model_reference(self.settings.get("model", suites.get(self.suite).model))
         if "model" in self.settings:
             raise UserError("--resume-from sets the model: leave out --model and --set model=")
-        return replace(exported_reference(self.exported), fingerprint=self.exported.mark)
+        return replace(exported_reference(self.exported), fingerprint=self.exported.fingerprint)
 
     @cached_property
     def _defaults(self) -> dict[str, Value]:

@@ -230,9 +230,8 @@ def lane_width(spec: CellSpec, device: str, lanes: int, parameter_count: Paramet
     elif device.startswith("cuda"):
         size = WIDTH_CUDA
     else:
-        count = parameter_count(
-            spec
-        )  # also for a head alone, so that a model that cannot be built stops the run here
+        # Also for a head alone, so that a model that cannot be built stops the run here.
+        count = parameter_count(spec)
         if spec.model_options.get("tune") == "head":
             # One layer is small for any number of classes: ten lanes of 384-150 took 0.65 of ten single runs.
             size = WIDTH_CPU

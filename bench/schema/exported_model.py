@@ -185,7 +185,7 @@ class Exported:
         return dict(self.header.options)
 
     @cached_property
-    def mark(self) -> str:
+    def fingerprint(self) -> str:
         """SHA-256 over everything that changes its predictions, in hexadecimal."""
         digest = hashlib.sha256()
         for path in sorted(self.folder.iterdir()):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.encode import mark, weights_mark
+from bench.encode import model_fingerprint
 from bench.plan import Fields
 from bench.train.clock import peak_bytes
 from bench.train.lane_state import LaneState
@@ -73,8 +73,8 @@ def data_header(state: LaneState) -> dict[str, str]:
     """Return name and fingerprint of the data set and, if it has given weights, that of the model."""
     data = state.streams.data
     header = {"name": data.name, "fingerprint": data.fingerprint}
-    spec, shape = state.specs[0], tuple(state.raw.x_N.shape[1:])
-    model = mark(data, spec.model) if data.texts else weights_mark(spec.reference, spec.model_options, shape)
+    spec = state.specs[0]
+    model = model_fingerprint(state.raw, spec.reference, spec.model_options)
     return header | ({"model": model} if model else {})
 
 

@@ -30,7 +30,7 @@ def prepare(spec: CellSpec, device: str, said: Callable[[str], None] | None) -> 
 
 def fingerprint_in_folder(model: str) -> str | None:
     """Return the fingerprint of a pretrained model in a folder, which may have changed; None for others."""
-    return pretrained.mark(model) if folder_named(model) else None
+    return pretrained.fingerprint(model) if folder_named(model) else None
 
 
 def _built_from(spec: CellSpec) -> tuple[ModelRef, dict[str, Any], Shape, int]:

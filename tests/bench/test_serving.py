@@ -215,7 +215,7 @@ def test_an_exported_model_predicts_as_the_run_s_model(images: Path, exported: P
 
 def test_a_changed_backbone_is_refused(trained: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     run = trained("lora")
-    monkeypatch.setattr(pretrained, "mark", lambda name: "another")
+    monkeypatch.setattr(pretrained, "fingerprint", lambda name: "another")
     says = "model tiny-bert has changed since it was trained"
     refused(says, export.served, run, export.find(run, "er/0"))
 
@@ -497,7 +497,7 @@ def test_a_run_from_python_continues_from_an_exported_model(exported: Path, tmp_
     # A report distinguishes it from a run from scratch of the same name.
     bench.run("toy", "er", out=tmp_path / "s", **once)
     merged = merge([tmp_path / "r", tmp_path / "s"]).cells
-    mark = Exported.at(exported).mark[:8]
+    mark = Exported.at(exported).fingerprint[:8]
     assert {cell.identity for cell in merged} == {f"er (model={mark})", "er (model=mlp)"}
 
 
@@ -546,7 +546,7 @@ def test_a_merged_model_can_be_tuned_in_another_way(exported_texts: Path, tmp_pa
     request = Request("toy-text", ("er",), settings=settings, resume_from=str(exported_texts))
     assert ran(tmp_path / "r", request, keep_models="last").counts == {"done": 1}
     (record,) = RunFolder(tmp_path / "r").records()
-    assert record["spec"]["continues"] == Exported.at(exported_texts).mark
+    assert record["spec"]["continues"] == Exported.at(exported_texts).fingerprint
     assert json.loads((exported_texts / "lethe.json").read_text())["from"]["tasks_done"] == 2
     again = export.served(tmp_path / "r", record["key"])
     export.save(again, tmp_path / "n")
@@ -556,8 +556,8 @@ def test_a_merged_model_can_be_tuned_in_another_way(exported_texts: Path, tmp_pa
 def test_an_exported_encoder_can_be_used_as_a_model(exported_texts: Path) -> None:
     """``--set model=DIR`` is the same encoder at every load, with a new head."""
     name = str(exported_texts)
-    first = pretrained.mark.__wrapped__(name)
-    assert pretrained.mark.__wrapped__(name) == first != pretrained.mark("tiny-bert")
+    first = pretrained.fingerprint.__wrapped__(name)
+    assert pretrained.fingerprint.__wrapped__(name) == first != pretrained.fingerprint("tiny-bert")
     assert pretrained.backbone(name, "own")(torch.ones(1, 3, dtype=torch.long)).shape == (1, 32)
 
 

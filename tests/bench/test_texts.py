@@ -196,7 +196,7 @@ def test_features_are_computed_again_after_a_change(
     texts = {"text": ("another", *TEXTS[1:]), "order": TEXTS[::-1]}.get(change, TEXTS)
     options |= {"pooling": {"pooling": "first"}, "max_tokens": {"max_tokens": 9}}.get(change, {})
     inputs._key.cache_clear()
-    pretrained.mark.cache_clear()
+    pretrained.fingerprint.cache_clear()
     real = pretrained._encoder
 
     def other(name: str) -> Any:
@@ -205,12 +205,12 @@ def test_features_are_computed_again_after_a_change(
         return encoder
 
     if change == "tokenizer":
-        monkeypatch.setattr(pretrained, "tokenizer_mark", lambda of: "another")
+        monkeypatch.setattr(pretrained, "tokenizer_content", lambda of: "another")
     if change == "weights":
         monkeypatch.setattr(pretrained, "_encoder", other)
     inputs.features(texts, "tiny-bert", options)
     inputs._key.cache_clear()
-    pretrained.mark.cache_clear()
+    pretrained.fingerprint.cache_clear()
     assert passes == ["tiny-bert"] * 2
 
 

@@ -259,7 +259,7 @@ def test_training_continues_from_an_exported_model(
     assert ran(tmp_path / "r", request, quiet=False, keep_models="last").counts == {"done": 1}
     assert f"continues from {exported}: known: german, spanish\n" in capsys.readouterr().err
     (spec,) = request.cells()
-    assert spec.continues == Exported.at(exported).mark
+    assert spec.continues == Exported.at(exported).fingerprint
     group = make_lanes([spec], warm_start=load_into)
     before = loaded(str(exported)).state_dict()
     start = {k.split("/", 1)[1].replace("/", "."): p[0] for k, p in group.model.trained.items()}
