@@ -67,7 +67,7 @@ class OnEngine:
                     continue
                 for future in wait(self.running, SECONDS, FIRST_COMPLETED).done:
                     for ended in self._ended(future, groups):
-                        stopped = stopped or (next(iter(ended.unfinished.values())) if ended.stops else "")
+                        stopped = stopped or ended.stopped_by
                         yield ended
         finally:
             self._let_end()
@@ -80,7 +80,7 @@ class OnEngine:
             group,
             self.target,
             self.device,
-            tuple(codes_in(group)),
+            codes_in(group),
             {name: mark for name, mark in self.data.items() if name in names},
             {spec.key: self.replaced.get(spec.key, "") for spec in group},
             os.getcwd(),

@@ -16,7 +16,7 @@ from bench.runner.claimed_groups import Group
 from bench.runner.faults import breaks_process, fault_of
 from bench.runner.progress import Notes
 from bench.runner.run_outcome import Ended
-from bench.runner.target import GroupCheckpoints, GroupModels, Target, by_key, codes_in
+from bench.runner.target import GroupCheckpoints, GroupModels, Target, codes_in
 from bench.runner.widths import WIDTHS
 from bench.schema import Failure
 from bench.store import now
@@ -72,7 +72,7 @@ def _each(parts: Sequence[Group], target: Target, device: str, run: Run, ended: 
         if ended.again:
             ended.again.append(part)
         elif ended.stops:
-            ended += Ended.without_record([part], next(iter(ended.unfinished.values())))
+            ended += Ended.without_record([part], ended.stopped_by)
         else:
             # A strategy whose model refers back to it, by a hook, would keep the memory of the group, and
             # then of its first half.
@@ -96,9 +96,9 @@ def _attempt(group: Group, target: Target, device: str) -> Failure | None:
             records = run_group(
                 group,
                 device=device,
-                checkpoints=GroupCheckpoints(target, by_key(group, codes)),
+                checkpoints=GroupCheckpoints(target, codes),
                 checkpoint_every=target.checkpoint_every,
-                models=GroupModels(target, by_key(group, codes)),
+                models=GroupModels(target, codes),
                 warm_start=load_into,
                 progress=notes.task,
                 on_step=notes.step,

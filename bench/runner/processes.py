@@ -41,7 +41,7 @@ def in_processes(
                 suspects += ended.again
                 yield ended
                 if ended.stops:  # groups under way go on
-                    why = next(iter(ended.unfinished.values()))
+                    why = ended.stopped_by
                     suspects += groups.clear()
         broken = broken or bool(suspects)
         for suspect in suspects:
@@ -49,8 +49,7 @@ def in_processes(
             if not why and (group := groups.take()) is not None:
                 ended = run_alone(group, target, devices[0])
                 yield ended
-                if ended.stops:
-                    why = next(iter(ended.unfinished.values()))
+                why = ended.stopped_by
     if why or groups.fault:
         yield Ended.without_record(groups.clear(), why or str(groups.fault), stops=True)
 

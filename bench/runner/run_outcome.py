@@ -41,6 +41,11 @@ class Ended:
         self.memory = max(self.memory, other.memory)
         return self
 
+    @property
+    def stopped_by(self) -> str:
+        """The fault that would meet all other cells too, empty for none."""
+        return next(iter(self.unfinished.values())) if self.stops else ""
+
     @classmethod
     def without_record(cls, groups: Sequence[Group], why: str, stops: bool = False) -> Self:
         """Return that groups met a fault of the environment."""

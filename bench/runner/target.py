@@ -47,26 +47,26 @@ class Target:
             yield
 
     def write(
-        self, group: Group, records: Sequence[Fields], codes: Sequence[str] = (), began: str = ""
+        self, group: Group, records: Sequence[Fields], codes: Mapping[str, str] | None = None, began: str = ""
     ) -> None:
         """Write the records of cells that ended together.
 
         Args:
             group: The cells.
             records: Their records, in the same order.
-            codes: Fingerprint of the code of each; by default the current one.
+            codes: Fingerprint of the code of each, by key; by default the current one.
             began: When they began; by default now.
 
         Raises:
             EnvironmentFault: They cannot be written.
         """
         codes, began = codes or codes_in(group), began or now()
-        made = [
-            {**r, "made_by": self.maker.record(code, began) | {"check": self.checks.get(spec.strategy, "")}}
-            for spec, r, code in zip(group, records, codes, strict=True)
-        ]
+        made = []
+        for spec, record in zip(group, records, strict=True):
+            by = self.maker.record(codes[spec.key], began) | {"check": self.checks.get(spec.strategy, "")}
+            made.append((spec, {**record, "made_by": by}))
         with self.storing():
-            RunFolder(self.models.run).write_group(zip(group, made, strict=True))
+            RunFolder(self.models.run).write_group(made)
 
 
 class GroupModels(SavedModels):
@@ -102,15 +102,9 @@ class GroupCheckpoints(Checkpoints):
         return found
 
 
-def by_key(group: Group, codes: Sequence[str]) -> dict[str, str]:
-    """Return the fingerprints of a group's cells by their keys."""
-    return {spec.key: code for spec, code in zip(group, codes, strict=True)}
-
-
-def codes_in(group: Group) -> list[str]:
-    """Return the fingerprint of each cell's code; empty if a file is missing, and the cell cannot run."""
+def codes_in(group: Group) -> dict[str, str]:
+    """Return the fingerprint of each cell's code by key; empty if a file is missing, and no cell can run."""
     try:
-        found = codes_of(group)
-        return [found[spec.key].fingerprint for spec in group]
+        return {key: code.fingerprint for key, code in codes_of(group).items()}
     except UserError:
-        return [""] * len(group)
+        return {spec.key: "" for spec in group}

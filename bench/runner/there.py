@@ -38,8 +38,8 @@ class Asked:
     group: Group
     target: Target
     device: str
-    codes: tuple[str, ...]
-    """The fingerprint of the code of each cell."""
+    codes: Mapping[str, str]
+    """The fingerprint of the code of each cell, by key."""
     data: Mapping[str, str]
     """The fingerprint of the data set of each suite."""
     replaced: Mapping[str, str]
@@ -102,8 +102,9 @@ def _compare(asked: Asked) -> None:
     for package, theirs in ("lethe-bench", maker.lethe), ("torch", maker.torch), ("numpy", maker.numpy):
         if (own := _version(package)) != theirs:
             raise Refused(f"{here} has {package} {own}, and this command {theirs}: install the same there")
-    for spec, theirs, own in zip(asked.group, asked.codes, codes_in(asked.group), strict=True):
-        if own != theirs:
+    codes = codes_in(asked.group)
+    for spec in asked.group:
+        if (own := codes[spec.key]) != asked.codes[spec.key]:
             what = "does not have all files" if not own else "has other code"
             raise Refused(f"{here} {what} of {spec.strategy}, {spec.suite} or {spec.model}: copy them there")
     for name, theirs in asked.data.items():

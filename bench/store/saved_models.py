@@ -42,11 +42,7 @@ class SavedModels:
     def write(self, key: str, tasks_done: int, tensors: dict[str, Tensor], header: Fields) -> None:
         """Save the model of a cell after a task."""
         folder = self.folder / key / str(tasks_done)
-        for new in (
-            self.folder,
-            folder.parent,
-            folder,
-        ):  # the run's folder is not made again if it was removed
+        for new in (self.folder, folder.parent, folder):  # if the run's folder was removed, it stays so
             new.mkdir(exist_ok=True)
         crc32 = write_tensors(folder / "model.safetensors", tensors)
         named = {"schema": SavedModelHeader.VERSION, "key": key, "tasks_done": tasks_done}

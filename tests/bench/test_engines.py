@@ -182,7 +182,7 @@ def test_a_worker_that_its_engine_has_given_up_writes_nothing_more(
             lambda a: replace(a, target=replace(a.target, maker=replace(a.target.maker, torch="1.0"))),
             "has torch",
         ),
-        (lambda a: replace(a, codes=("0" * 20,) * len(a.group)), "has other code of finetune"),
+        (lambda a: replace(a, codes=dict.fromkeys(a.codes, "0" * 20)), "has other code of finetune"),
         (lambda a: replace(a, data={"toy": "0" * 64}), "has other data of toy"),
     ],
 )
