@@ -6,7 +6,7 @@ C, H, W of an image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,14 @@ class Batch:
             raise AttributeError(f"Batch has no attribute {name}")
         vars(self)["_unread"].read(self)
         return self.__dict__[name]
+
+    def rearranged(self, of_rows: Callable[[Tensor], Tensor]) -> Batch:
+        """Return a batch with the tensors of this one, (L, B, ...) each, as a function rearranges them."""
+        active_LBU = self.active_LBU
+        if active_LBU is not None:
+            active_LBU = of_rows(active_LBU.expand(*self.rows_LB.shape, -1))
+        x_LBX, y_LB, rows_LB, weight_LB = map(of_rows, (self.x_LBX, self.y_LB, self.rows_LB, self.weight_LB))
+        return Batch(x_LBX, y_LB, rows_LB, weight_LB, active_LBU)
 
     def split(self, at: int) -> tuple[Batch, Batch]:
         """Return the first ``at`` rows and the others, as views."""

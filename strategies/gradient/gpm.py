@@ -24,7 +24,7 @@ from strategies.core import (
     gradients,
     unless,
 )
-from strategies.parts import Layer, fan_in, hidden_layers, inputs_during, sample_rows
+from strategies.parts import Layer, fan_in, hidden_layers, inputs_during, patches_of, sample_rows
 
 _CHUNK = 25
 """Number of rows whose patches are in memory together."""
@@ -120,10 +120,7 @@ def inputs_of(layer: Layer, x: Tensor, lanes: int) -> Tensor:
     """Return the inputs of a layer and the 1 of its bias, at each position, shape (L, B, S, D)."""
     if isinstance(layer, LaneLinear):
         return F.pad(x, (0, 1), value=1.0).unsqueeze(2)
-    each = x.unflatten(1, (lanes, -1)).flatten(0, 1)
-    patches = F.unfold(each, layer.weight.shape[-1], 1, layer.padding, layer.stride)
-    patches_LBSI = patches.unflatten(0, (-1, lanes)).transpose(0, 1).transpose(2, 3)
-    return F.pad(patches_LBSI, (0, 1), value=1.0)
+    return F.pad(patches_of(layer, x, lanes).transpose(2, 3), (0, 1), value=1.0)
 
 
 def trace(a_LDD: Tensor) -> Tensor:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from strategies.core import Batch, LaneBatchNorm2d, LaneConv2d, LaneLinear, LaneModel, gradients, row_losses
+from strategies.parts.layers import patches_of, recorded_calls
 from strategies.parts.per_example import Run, Size, Values, summed_by_example
 
 Estimator = Literal["exact", "sampled", "true", "batched"]
@@ -79,17 +79,8 @@ def _summed(
     }
     if any(id(p) not in found for p in model.parameters()):
         return summed_by_example(model, batch, values, size, draw_LB)
-    layers: list[tuple[nn.Module, Tensor, Tensor]] = []
-    hooks = [
-        m.register_forward_hook(lambda m, args, out: layers.append((m, args[0].detach(), out)))
-        for m in model.modules()
-        if isinstance(m, _LAYERS)
-    ]
-    try:
+    with recorded_calls(m for m in model.modules() if isinstance(m, _LAYERS)) as layers:
         pairs = values(model, batch, draw_LB)
-    finally:
-        for hook in hooks:
-            hook.remove()
     outputs = [out for _, _, out in layers]
     for value_LB, weight_LB in pairs:
         reached = torch.autograd.grad(value_LB.sum(), outputs, retain_graph=True, allow_unused=True)
@@ -136,15 +127,7 @@ def _layer(
     weight = torch.zeros_like(layer.weight).flatten(2)
     for start in range(0, a.shape[0], _CHUNK):
         cut = slice(start, start + _CHUNK)
-        patches = F.unfold(
-            a[cut].unflatten(1, (lanes, -1)).flatten(0, 1),
-            layer.weight.shape[-1],
-            1,
-            layer.padding,
-            layer.stride,
-        )
-        patches_LBIS = patches.unflatten(0, (-1, lanes)).transpose(0, 1)
-        each_LBOI = torch.einsum("lbos,lbis->lboi", g_LBOS[:, cut], patches_LBIS)
+        each_LBOI = torch.einsum("lbos,lbis->lboi", g_LBOS[:, cut], patches_of(layer, a[cut], lanes))
         weight += torch.einsum("lboi,lb->loi", size(each_LBOI), weight_LB[:, cut])
     found: list[tuple[Tensor, Tensor]] = [(layer.weight, weight.view_as(layer.weight))]
     if layer.bias is not None:

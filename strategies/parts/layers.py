@@ -1,10 +1,12 @@
-"""A network as a list of dense layers and convolutions, for GPM, gates and masks.
+"""A network as a list of layers, for GPM, gates, masks and gradients of single rows.
 
-Axes: L lanes, B batch, I inputs, O outputs; X the axes of one row.
+Axes: L lanes, B batch, I inputs, O outputs, S positions; X the axes of one row.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -66,13 +68,30 @@ def with_masks(
 
 def inputs_during(model: LaneModel, x_LBX: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
     """Run the network and return the input of each of ``layers``."""
-    given: dict[int, Tensor] = {}
+    with recorded_calls(layers) as calls:
+        model(x_LBX)
+    given = {layer: x for layer, x, _ in calls}
+    return [given[layer] for layer in layers]
+
+
+@contextmanager
+def recorded_calls(layers: Iterable[nn.Module]) -> Iterator[list[tuple[nn.Module, Tensor, Tensor]]]:
+    """Record calls of layers within a ``with`` block: the layer, its input, detached, and its output."""
+    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
     hooks = [
-        layer.register_forward_pre_hook(lambda m, args: given.update({id(m): args[0]})) for layer in layers
+        layer.register_forward_hook(lambda m, args, out: calls.append((m, args[0].detach(), out)))
+        for layer in layers
     ]
     try:
-        model(x_LBX)
+        yield calls
     finally:
         for hook in hooks:
             hook.remove()
-    return [given[id(layer)] for layer in layers]
+
+
+def patches_of(layer: LaneConv2d, x: Tensor, lanes: int) -> Tensor:
+    """Return what a convolution's kernels see of images (B, L*C, H, W) at each position, (L, B, I, S)."""
+    each = x.unflatten(1, (lanes, -1)).flatten(0, 1)
+    patches = F.unfold(each, layer.weight.shape[-1], 1, layer.padding, layer.stride)
+    patches_LBIS: Tensor = patches.unflatten(0, (-1, lanes)).transpose(0, 1)
+    return patches_LBIS

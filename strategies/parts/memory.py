@@ -225,13 +225,4 @@ def _later_BB(size: int, device: torch.device) -> Tensor:
 def pick_rows(batch: Batch, place_LB: Tensor) -> Batch:
     """Return the rows at some positions of a batch, with the crops and flips that they have there."""
     lane_L1 = torch.arange(len(place_LB), device=place_LB.device).unsqueeze(1)
-    active_LBU = batch.active_LBU
-    if active_LBU is not None and active_LBU.shape[1] > 1:
-        active_LBU = active_LBU[lane_L1, place_LB]
-    return Batch(
-        batch.x_LBX[lane_L1, place_LB],
-        batch.y_LB[lane_L1, place_LB],
-        batch.rows_LB[lane_L1, place_LB],
-        batch.weight_LB[lane_L1, place_LB],
-        active_LBU,
-    )
+    return batch.rearranged(lambda of_rows_LB: of_rows_LB[lane_L1, place_LB])

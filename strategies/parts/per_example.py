@@ -77,16 +77,7 @@ def counting_rows(model: LaneModel, batch: Batch) -> Tensor:
 
 def groups_as_lanes(batch: Batch, rows_NK: Tensor) -> Batch:
     """Return N groups of K rows of every lane as a batch of L * N lanes."""
-    active_LBU = batch.active_LBU
-    if active_LBU is not None:
-        active_LBU = active_LBU.expand(*batch.x_LBX.shape[:2], -1)
-    return Batch(
-        _alone(batch.x_LBX, rows_NK),
-        _alone(batch.y_LB, rows_NK),
-        _alone(batch.rows_LB, rows_NK),
-        _alone(batch.weight_LB, rows_NK),
-        None if active_LBU is None else _alone(active_LBU, rows_NK),
-    )
+    return batch.rearranged(lambda of_rows_LB: _alone(of_rows_LB, rows_NK))
 
 
 def _alone(of_rows_LB: Tensor, rows_NK: Tensor) -> Tensor:

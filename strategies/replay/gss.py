@@ -15,7 +15,7 @@ from strategies.core import (
     join_batches,
     row_losses,
 )
-from strategies.parts import Memory, Rehearsal, real_rows
+from strategies.parts import Memory, Rehearsal, real_rows, recorded_calls
 
 
 class GSS(Rehearsal):
@@ -90,19 +90,12 @@ class GSS(Rehearsal):
         gradient at the outputs. So the inner product of two rows' gradients is the inner product of their
         inputs times that of their output gradients.
         """
-        seen: list[tuple[Tensor, Tensor]] = []
-        hooks = [
-            layer.register_forward_hook(lambda _, inputs, out: seen.append((inputs[0].detach(), out)))
-            for layer in self._layers
-        ]
-        with eval_mode(self.model):
+        with eval_mode(self.model), recorded_calls(self._layers) as calls:
             logits_LBU = self.logits(batch)
-        for hook in hooks:
-            hook.remove()
         total = row_losses(logits_LBU, batch.y_LB).sum()
-        output_grads = torch.autograd.grad(total, [out for _, out in seen])
+        output_grads = torch.autograd.grad(total, [out for _, _, out in calls])
         parts = [
             (torch.bmm(a, a.transpose(1, 2)) + 1) * torch.bmm(g, g.transpose(1, 2))
-            for (a, _), g in zip(seen, output_grads, strict=True)
+            for (_, a, _), g in zip(calls, output_grads, strict=True)
         ]
         return torch.stack(parts).sum(0)
