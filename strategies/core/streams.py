@@ -191,15 +191,11 @@ class LaneStreams:
         """1 for each lane: the gradient of the sum of the lanes' losses."""
         self._ones_of: dict[torch.Size, Tensor] = {}
         self._float_N: Tensor | None = None
-        if self._small():
+        limit = _FLOAT_BYTES_GPU if self.x_N.is_cuda else _FLOAT_BYTES_CPU
+        if not self.data.texts and 4 * self.x_N.numel() <= limit:  # so that no step has to convert them
             made_from = self.tap_LTKD is None, self.data.scale, self.data.mean, self.data.std
             self._float_N = resident.made(made_from, lambda: self._transformed(self.x_N.clone()))
         """The images as ``pixels`` returns them before the views of tasks; None if that takes much memory."""
-
-    def _small(self) -> bool:
-        """Return whether the images are stored as float32, too, so that no step has to convert them."""
-        limit = _FLOAT_BYTES_GPU if self.x_N.is_cuda else _FLOAT_BYTES_CPU
-        return not self.data.texts and 4 * self.x_N.numel() <= limit
 
     def _transformed(self, x: Tensor) -> Tensor:
         """Scale images (..., C, H, W), in place if they are float32; without views also normalise them."""

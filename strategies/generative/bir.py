@@ -146,7 +146,9 @@ class BIR(Strategy):
         new, share = batch.rows_LB.shape[1], 1 / (self.task + 1)
         x_LBX = batch.x_LBX
         mode_LBU = one_hot(batch.y_LB, self.streams.n_units)
-        gate_LBG = self.task_gate(torch.full_like(batch.y_LB, self.task)) if self._by_task else mode_LBU
+        gate_LBG = mode_LBU
+        if self._by_task:
+            gate_LBG = one_hot(torch.full_like(batch.y_LB, self.task), self.streams.n_tasks)
         if self.task:
             replayed_LBCHW, target_LBU, old_gate_LBG = self.replayed(batch)
             old_mode_LBU = tempered(target_LBU, self.temperature).softmax(2)  # also the soft target
@@ -208,9 +210,8 @@ class BIR(Strategy):
         unit_LB = self._known_LK.gather(1, self.draws.below("modes", self._known_L, size))
         gate_LBG = one_hot(unit_LB, self.streams.n_units)
         if self._by_task:
-            gate_LBG = self.task_gate(
-                self.draws.below("gates", torch.full_like(self._known_L, self.task), size)
-            )
+            task_LB = self.draws.below("gates", torch.full_like(self._known_L, self.task), size)
+            gate_LBG = one_hot(task_LB, self.streams.n_tasks)
         net, index_LBZ = self.earlier_feedback, unit_LB.unsqueeze(2).expand(-1, -1, self.latent)
         mean_LBZ = net.prior_mean_LUZ.gather(1, index_LBZ)
         log_var_LBZ = net.prior_log_var_LUZ.gather(1, index_LBZ)
@@ -218,10 +219,6 @@ class BIR(Strategy):
         x_LBD = lanewise(torch.sigmoid, net.decoder(z_LBZ, self.gates(gate_LBG)))
         x_LBX = x_LBD.unflatten(2, self.streams.shape)
         return x_LBX, mask(self.earlier_model(x_LBX), self.streams.taught(self.task)), gate_LBG
-
-    def task_gate(self, task_LB: Tensor) -> Tensor:
-        """Return the gate of each row's task, one-hot (L, B, G)."""
-        return one_hot(task_LB, self.streams.n_tasks)
 
     def gates(self, gate_LBG: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gates of the decoder's two hidden layers, (L, B, H) each."""

@@ -122,7 +122,9 @@ class DGR(Strategy):
         with torch.no_grad():
             target_LBU = self.earlier_model(x_LBX[:, new:])
         heads = taught_heads(self.streams, batch, self.task)
-        if x_LBX.is_cuda and self.labels_alike:
+        # Whether new and generated rows have labels of one kind, among the same units.
+        alike = self.targets == "hard" and not self.streams.training.label_smoothing
+        if x_LBX.is_cuda and alike and self.streams.scenario != "task":
             ((units, taught),) = heads
             label_LB = torch.cat([batch.y_LB, mask(target_LBU, taught).argmax(2)], 1)
             return self.weigh(batch, row_losses(mask(logits_LBU, units), label_LB), share)
@@ -130,12 +132,6 @@ class DGR(Strategy):
         new_L = self.cross_entropy(mask(new_LBU, batch.active_LBU), batch)
         old_L = [self.distance_L(mask(old_LBU, units), mask(target_LBU, taught)) for units, taught in heads]
         return share * new_L + (1 - share) * torch.stack(old_L).mean(0)
-
-    @property
-    def labels_alike(self) -> bool:
-        """Whether new and generated rows have labels of one kind, among the same units."""
-        plain = self.targets == "hard" and not self.streams.training.label_smoothing
-        return plain and self.streams.scenario != "task"
 
     def distance_L(self, logits_LBU: Tensor, target_LBU: Tensor) -> Tensor:
         """Return each lane's mean cross-entropy to the earlier solver's labels or soft targets."""

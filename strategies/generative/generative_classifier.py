@@ -17,7 +17,6 @@ from strategies.core import (
     Adam,
     Batch,
     Count,
-    Generators,
     Search,
     Strategy,
     hashed_uniform,
@@ -61,21 +60,17 @@ class GenerativeClassifier(Strategy):
         need_pixels_0_to_1(self.name, self.streams)
         order = [torch.tensor([u for t in s.tasks for u in t.units]) for s in self.streams.streams]
         self._unit_LK = pad_sequence(order, batch_first=True).to(self.streams.device)
-        pixels = math.prod(self.streams.shape)
-        n_classes = self._unit_LK.shape[1]
+        sizes = math.prod(self.streams.shape), self.generator_hidden, self.latent
+        # Their log-variances have no bias, as in the released code.
         self.vaes = [
-            self._vae(self.streams.generators(f"class/{k}"), pixels).to(self.streams.device)
-            for k in range(n_classes)
+            VAE(self.streams.generators(f"class/{k}"), *sizes, log_var_bias=False).to(self.streams.device)
+            for k in range(self._unit_LK.shape[1])
         ]
         rates = self.optimiser.lr, [0.0] * self.streams.lanes
         self.optimisers = [Adam(list(vae.parameters()), *rates) for vae in self.vaes]
         self.learned_L = torch.zeros(self.streams.lanes, dtype=torch.long, device=self.streams.device)
         self._noise = GaussianNoise("class models", self.draws)
         self._chances = GaussianNoise("importance", self.draws)
-
-    def _vae(self, generators: Generators, pixels: int) -> VAE:
-        """Return one class's models; their log-variances have no bias, as in the released code."""
-        return VAE(generators, pixels, self.generator_hidden, self.latent, log_var_bias=False)
 
     def begin_task(self, task: int) -> None:
         """Collect the rows of each of the task's classes."""

@@ -14,6 +14,7 @@ from bench.train.lane_record import make_record
 from lethe.testing import begin, lane_value, logits_of, new_batch, perturb, ready, toy_cell
 from strategies.core import Unsuitable, held_memory
 from strategies.replay.adaptive_replay import PARTS, SCHEDULE
+from tests.strategies.test_replay import at_task_1
 
 LANES = range(3)
 
@@ -144,10 +145,7 @@ def test_forgetting_is_the_mean_rise_above_each_row_s_lowest_error() -> None:
 
 
 def test_the_loss_adds_strength_times_old_only_in_lanes_that_review() -> None:
-    strategy = ready("adaptive-replay", control="fixed", rate=0.5, lam=2.0, batch=4)
-    strategy.after_step(new_batch(strategy, 0))
-    strategy.task = 1
-    batch = new_batch(strategy, 1)
+    strategy, batch = at_task_1("adaptive-replay", control="fixed", rate=0.5, lam=2.0, batch=4)
     old: list[Any] = []
     read = strategy.memory.read
     strategy.memory.read = lambda slots, like, **how: old.append(read(slots, like, **how)) or old[-1]

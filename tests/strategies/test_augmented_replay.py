@@ -11,11 +11,12 @@ from torch import Tensor
 import strategies
 from bench.plan import Request
 from bench.train import run_group
-from lethe.testing import SEEDS, assert_equal, lanes_on, new_batch, outcome, ready, toy_cell
+from lethe.testing import SEEDS, assert_equal, lanes_on, outcome, toy_cell
 from strategies.core import Draws
 from strategies.parts import pick_rows
 from strategies.parts.memory import Memory
 from suites.base import Training
+from tests.strategies.test_replay import at_task_1
 
 BUFFERED = [n for n in strategies.names() if "buffer" in [f.name for f in fields(strategies.get(n))]]
 REPLAYS = [name for name in BUFFERED if not strategies.get(name).tunes]
@@ -99,9 +100,7 @@ def test_older_cells_have_the_same_keys_and_raw_replay_without_effect_makes_no_c
 def test_running_statistics_of_lanes_that_do_not_review_do_not_change(
     name: str, hyper: dict[str, int]
 ) -> None:
-    strategy = ready(name, "class", "resnet18", {"width": 2}, buffer=6, **hyper)
-    strategy.after_step(new_batch(strategy, 0))
-    batch = new_batch(strategy, 1)
+    strategy, batch = at_task_1(name, model="resnet18", options={"width": 2}, buffer=6, **hyper)
     old = strategy.memory.read(torch.zeros(3, 4, dtype=torch.long), batch)
     before = [b.clone() for b in strategy.model.buffers()]
     strategy.review(old, (True, False, True))
@@ -111,11 +110,7 @@ def test_running_statistics_of_lanes_that_do_not_review_do_not_change(
 
 
 def test_batch_normalisation_sees_no_old_rows_where_adaptive_replay_does_not_review() -> None:
-    strategy = ready("adaptive-replay", "class", "resnet18", {"width": 2}, buffer=6)
-    strategy.begin_task(0)
-    strategy.after_step(new_batch(strategy, 0))
-    strategy.task = 1
-    batch = new_batch(strategy, 1)
+    strategy, batch = at_task_1("adaptive-replay", model="resnet18", options={"width": 2}, buffer=6)
     before = [b.clone() for b in strategy.model.buffers()]
     strategy.reviews_now = lambda active_L: torch.tensor([True, False, False])
     strategy.extra_loss(batch, torch.zeros(0)).sum().backward()

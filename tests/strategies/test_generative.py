@@ -14,7 +14,7 @@ from torch.distributions import Normal, kl_divergence
 from lethe.testing.made_lanes import SEEDS, assert_equal, begin, new_batch, perturb, ready, snapshot, train_on
 from lethe.testing.plain_torch import dense_of, features_of, lane_value, logits_of, loss_among
 from lethe.testing.toy_suites import TOY_AGAIN
-from strategies.core import Draws, Strategy, Unsuitable, lanewise
+from strategies.core import Draws, Unsuitable, lanewise
 from strategies.generative.dgr import DGR
 from strategies.generative.generative_classifier import Passes
 from strategies.parts import VAE, GaussianNoise, sample_and_log_ratio
@@ -42,14 +42,19 @@ def vae_loss(vae: VAE, lane: int, x: Tensor, noise: Tensor) -> Tensor:
     return (fit + kl_divergence(q, Normal(0.0, 1.0)).sum(1)) / x.shape[1]
 
 
-def in_second_task(name: str, scenario: str = "class", **hyper: int | float | str) -> Strategy:
+def in_second_task(name: str, where: str, **hyper: int | float | str) -> tuple[Any, str, bool]:
+    """Return a strategy at the start of its second task, its scenario, and whether later units are off."""
+    scenario, _, seen = where.partition(", active=")
     strategy = ready(name, scenario, **hyper)
     begin(strategy, 0)
     strategy.learn(new_batch(strategy, 0))
     strategy.end_task(0)
     perturb(strategy)
+    if seen:
+        strategy.streams.training = replace(strategy.streams.training, active="seen")
+        strategy.streams.begin_task(1)
     begin(strategy, 1)
-    return strategy
+    return strategy, scenario, bool(seen)
 
 
 def noise_of(name: str, task: int) -> Callable[..., Tensor]:
@@ -87,11 +92,7 @@ def test_dgr_s_loss_on_new_and_generated_rows_is_the_paper_s(scenario: str, targ
 
     With ``active=seen`` that solver has only the units of the first task.
     """
-    scenario, _, seen = scenario.partition(",")
-    strategy = in_second_task("dgr", scenario, generator_hidden=9, latent=4, targets=targets)
-    if seen:
-        strategy.streams.training = replace(strategy.streams.training, active="seen")
-        strategy.streams.begin_task(1)
+    strategy, scenario, seen = in_second_task("dgr", scenario, generator_hidden=9, latent=4, targets=targets)
     batch = new_batch(strategy, 1)
     normal = noise_of("dreams", 1)
     generated_z, noise = normal(6, 4), normal(12, 4)
@@ -226,11 +227,7 @@ def test_bir_s_gates_close_the_given_share_and_differ_by_class() -> None:
 
 @pytest.mark.parametrize("scenario", ["class", "class, active=seen", "domain"])
 def test_bir_s_loss_is_the_sum_of_its_terms_on_new_and_generated_rows(scenario: str) -> None:
-    scenario, _, seen = scenario.partition(",")
-    strategy = in_second_task("bi-r", scenario, generator_hidden=9, latent=4)
-    if seen:
-        strategy.streams.training = replace(strategy.streams.training, active="seen")
-        strategy.streams.begin_task(1)
+    strategy, scenario, seen = in_second_task("bi-r", scenario, generator_hidden=9, latent=4)
     batch = new_batch(strategy, 1)
     strategy.draws.begin(1)
     generated, _, old_gate = strategy.replayed(batch)

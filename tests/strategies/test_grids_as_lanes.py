@@ -19,8 +19,6 @@ GRIDS = [
     (name, field) for name in strategies.names() for field in (*strategies.get(name).lane_fields(), RATES)
 ]
 GRIDS += [("er+ewc", "ewc_lam"), ("er+ewc", RATES)]
-FAST = {("er", "lam"), ("dgr", RATES), ("la-maml", "eta"), ("hal", RATES), ("hat", "s_max")}
-"""Of each kind one: a term of the loss, a second optimiser, own steps, a second loop, a schedule."""
 ROUNDS = {"ogd"}
 """Their products over all parameters of a lane round by its address in memory."""
 
@@ -61,10 +59,7 @@ def assert_equals_its_settings_alone(name: str, field: str, **settings: Any) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "field"),
-    [pytest.param(*grid, marks=[] if grid in FAST else pytest.mark.slow) for grid in GRIDS],
-)
+@pytest.mark.parametrize(("name", "field"), GRIDS)
 def test_a_grid_as_lanes_equals_its_settings_one_by_one(name: str, field: str) -> None:
     assert_equals_its_settings_alone(name, field)
 

@@ -10,6 +10,7 @@ from lethe.testing.made_lanes import SEEDS, assert_equal, begin, new_batch, pert
 from lethe.testing.plain_torch import lane_module, lane_value, logits_of, loss_among
 from strategies.core import Draws, dot_L, mask
 from strategies.parts import squared_gradients
+from tests.strategies.test_replay import at_task_1
 
 
 def test_batched_fisher_is_the_square_of_the_mean_gradient_times_the_rows() -> None:
@@ -117,10 +118,7 @@ def test_si_equals_the_path_integral(path: str, negative: bool) -> None:
 
 
 def test_agem_projects_each_lane_onto_its_own_half_space() -> None:
-    strategy = ready("agem", batch=5)
-    strategy.after_step(new_batch(strategy, 0))
-    strategy.task = 1
-    batch = new_batch(strategy, 1)
+    strategy, batch = at_task_1("agem", batch=5)
     # In lane 1 memory and new rows agree: no projection there.
     strategy.memory.rows_LM[1, :6] = batch.rows_LB[1]
     strategy.loss(batch).sum().backward()
@@ -218,10 +216,8 @@ def test_lwf_s_loss_is_the_paper_s_distillation(
 
 @pytest.mark.parametrize("balance", ["concatenated", "sum", "tasks"])
 def test_er_weights_new_and_old_rows_by_its_balance(balance: str) -> None:
-    strategy = ready("er", balance=balance, lam=0.6, batch=4)
-    strategy.after_step(new_batch(strategy, 0))
+    strategy, batch = at_task_1("er", balance=balance, lam=0.6, batch=4)
     strategy.task = 2
-    batch = new_batch(strategy, 1)
     ours = strategy.loss(batch)
     old = replayed(strategy, 4)
     for lane in range(3):
@@ -238,9 +234,7 @@ def test_er_weights_new_and_old_rows_by_its_balance(balance: str) -> None:
 
 
 def test_er_in_task_incremental_streams_trains_old_rows_on_their_own_head() -> None:
-    strategy = ready("er", "task", balance="sum", batch=4)
-    strategy.after_step(new_batch(strategy, 0))
-    batch = new_batch(strategy, 1)
+    strategy, batch = at_task_1("er", "task", balance="sum", batch=4)
     ours = strategy.loss(batch)
     old = replayed(strategy, 4)
     for lane, stream in enumerate(strategy.streams.streams):
@@ -279,10 +273,7 @@ def test_der_matches_the_logits_from_when_a_row_was_stored(name: str) -> None:
 
 
 def test_er_ace_s_loss_of_new_rows_is_among_their_own_classes_only() -> None:
-    strategy = ready("er-ace")
-    strategy.after_step(new_batch(strategy, 0))
-    strategy.task = 1
-    batch = new_batch(strategy, 1)
+    strategy, batch = at_task_1("er-ace")
     ours = strategy.loss(batch)
     old = replayed(strategy, 6)
     for lane in range(3):
