@@ -52,12 +52,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise UserError(f"cannot write {folder}: {error.strerror}") from None
 
 
-def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
+def write_json(path: Path, content: Any) -> None:
     """Write a JSON file atomically; see ``new_file``."""
-    separators = (",", ":") if indent is None else None
     with new_file(path) as stream:
-        # dumps, unlike dump, is written in C where nothing is indented: many times as fast.
-        stream.write(json.dumps(content, indent=indent, separators=separators, allow_nan=False) + "\n")
+        stream.write(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def write_checked(path: Path, content: Fields) -> None:
