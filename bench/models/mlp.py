@@ -21,11 +21,7 @@ class MLP(LaneModel):
     any_lanes: ClassVar[bool] = True
 
     def __init__(
-        self,
-        layers: Sequence[LaneLinear],
-        head: LaneLinear,
-        activation: str = "relu",
-        dropout: float = 0.0,
+        self, layers: Sequence[LaneLinear], head: LaneLinear, activation: str = "relu", dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.activation, self.dropout = activation, LaneDropout(dropout)

@@ -64,12 +64,7 @@ def carry_out_plan(plan: ResolvedPlan, folder: Path, options: Options, command: 
 
 
 def _carry_out_claimed(
-    plan: ResolvedPlan,
-    folder: Path,
-    options: Options,
-    command: str,
-    claims: Claims,
-    engine: Engine | None,
+    plan: ResolvedPlan, folder: Path, options: Options, command: str, claims: Claims, engine: Engine | None
 ) -> Outcome:
     say = (lambda words: None) if options.quiet else to_stderr
     continued = {(s.suite, s.scenario): describe_overlap(s) for s in reversed(plan.to_run) if s.continues}

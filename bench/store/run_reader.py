@@ -23,15 +23,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, TypeVar
 
-from bench.schema import (
-    CellRecord,
-    ClassCounts,
-    Fields,
-    FileModel,
-    Manifest,
-    Unreadable,
-    is_intact,
-)
+from bench.schema import CellRecord, ClassCounts, Fields, FileModel, Manifest, Unreadable, is_intact
 from bench.store.checkpoints import CheckpointReader
 from bench.store.lines import HEAD, PACK_SUFFIX, SUFFIX, Piece, lines, opened, pieces
 from suites.errors import UserError, one_line

@@ -382,10 +382,7 @@ def test_invalid_arguments_are_errors_of_one_line(exported: Path, tmp_path: Path
         (f"predict {exported} --file {exported / 'lethe.json'}", "must be a .npy"),
         (f"export {tmp_path} er/0 {tmp_path / 'm'}", "is not a run's folder"),
         (f"run toy -s er --resume-from {tmp_path} --dry-run", "is not an exported model"),
-        (
-            f"run x.toml --resume-from {exported}",
-            "says what is run: leave out --resume-from",
-        ),
+        (f"run x.toml --resume-from {exported}", "says what is run: leave out --resume-from"),
         (f"run toy -s er --resume-from {exported} --model cnn --dry-run", "sets the model"),
     ):
         refuses(message, words)
