@@ -48,7 +48,7 @@ class Choice:
             UserError: The method, a key, a value or a preset is unknown or impossible.
         """
         name, given = parse(text)
-        strategy: Any = strategies.get(name)  # as functions with a cache take it
+        strategy: Any = strategies.get(name)
         name = strategies.REGISTRY.spelled(name)
         hyper, hints = _defaults(strategy), _hints(strategy)
         known_training, known_options = [f.name for f in fields(Training)], models.options(model)
@@ -89,10 +89,10 @@ class Choice:
     def recorded(self, in_sum: bool) -> dict[str, Value]:
         """Return the hyper-parameters of a spec; in a sum, under the names they have in the whole."""
         hyper = recorded(self.hyper, _defaults(self.strategy), _hints(self.strategy))
-        # In a sum, a method in a file has its own name, without the path.
-        return (
-            {strategies.field_name(self.strategy.name, k): v for k, v in hyper.items()} if in_sum else hyper
-        )
+        if not in_sum:
+            return hyper
+        own = self.strategy.name  # of a method in a file without the path
+        return {strategies.field_name(own, k): v for k, v in hyper.items()}
 
 
 def _defaults(strategy: type[Strategy]) -> dict[str, Value]:
@@ -185,7 +185,7 @@ def _joined(name: str, options: Iterable[str]) -> str:
 
 def _type_of_options(name: str, model: ModelRef) -> dict[str, Any]:
     """Return the type of everything that the brackets of a strategy may set."""
-    strategy: Any = strategies.get(name)  # as functions with a cache take it
+    strategy: Any = strategies.get(name)
     return option_types(model) | TRAINING_HINTS | _hints(strategy)
 
 
