@@ -210,7 +210,6 @@ def rerun(
     Timings and provenance are not compared. The exit code is 1 if anything differs.
     """
     use_mirror(data)
-    from bench.plan import RecordHead
     from bench.runner import Options, check_sample, compare_sample, make_again, one_cell_sample
     from bench.store import staleness_of
 
@@ -231,7 +230,6 @@ def rerun(
     if outcome.equal:
         print(f"equal bit for bit: {asked.spec.title} ({asked.spec.key})")
         return
-    head = RecordHead("done", asked.part.code)
-    change = staleness_of(opened_run).of(vars(asked.spec), head)
+    change = opened_run.each(staleness_of(opened_run).of_record, {asked.spec.key})[asked.spec.key]
     print(outcome.lines()[0] + (f"; its record is stale: {change.reason}" if change else ""))
     raise typer.Exit(1)

@@ -23,9 +23,9 @@ from bench.runner import Options
 from bench.schema import Tuned
 from bench.store import RunReader, pack_run, unpack_run
 from bench.tune import Choosing, Study, samplers
+from bench.tune.method import Method
 from bench.tune.samplers import make_sampler
 from bench.tune.space import read_spaces, space_of, without_ranges
-from bench.tune.study import Method
 from suites.base import Data
 from tests.conftest import Command, Refuses, refused, tree
 
