@@ -1,5 +1,6 @@
 """Carries out what a command asks for, and shows the plan or the run."""
 
+import json
 import shlex
 import signal
 import sys
@@ -76,7 +77,7 @@ def _tune(
         if dry_run:
             plan = study.first_plan(options)
             if as_json:
-                print_json({"study": study.lines(), "first_trials": plan.to_json()})
+                print_json({"study": study.lines(), "first_trials": json.loads(plan.to_json())})
             else:
                 print("\n".join([*study.lines(), str(plan)]))
             return

@@ -443,6 +443,8 @@ def test_trials_and_results_are_sized_to_a_budget(tmp_path: Path, command: Comma
 def test_a_study_is_one_file(tmp_path: Path, command: Command, refuses: Refuses) -> None:
     file = tmp_path / "study.toml"
     file.write_text(FILE.format(out=tmp_path / "run"))
+    printed = json.loads(command(f"tune {file} --dry-run --json")[1])
+    assert {cell["seed"] for cell in printed["first_trials"]["cells"]} == {50, 51}
     code, out, _ = command(f"run {file} --dry-run")
     assert (code, (tmp_path / "run").exists()) == (0, False)
     assert "tune      toy@tuning class ewc: lr=0.001..0.1:log, lam=1|10" in out
