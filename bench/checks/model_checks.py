@@ -49,9 +49,9 @@ class ModelSubject(Subject):
 
     @property
     def settings(self) -> Fields:
-        """The model, and for a transformer settings that train all of it on short texts."""
+        """The model and a rate; for a transformer, settings that train all of it on short texts."""
         texts = {"tune": "full", "max_tokens": 16, "epochs": 1} if self.of_texts else {}
-        return {"model": self.model.name, **texts}
+        return {"model": self.model.name, "lr": 0.003, **texts}  # at 0.01 a cnn without normalisation dies
 
 
 def lanes(subject: ModelSubject) -> None:
@@ -73,10 +73,11 @@ def lanes(subject: ModelSubject) -> None:
 
 
 def within_rounding(subject: ModelSubject) -> None:
-    """A lane has the same numbers alone and together with others, except for rounding."""
-    losses = [r["loss"] for r in subject.base[1][1:]], [r["loss"] for r in subject.alone]
-    a, b = (torch.tensor([[x or 0.0 for x in of] for of in side]) for side in losses)
-    if not torch.allclose(a, b, rtol=1e-2, atol=1e-3):
+    """A lane has the same numbers alone and together with others in its first task, except for rounding."""
+    # Later tasks enlarge rounding, most of all batch normalisation of a single row.
+    losses = [r["loss"][0] for r in subject.base[1][1:]], [r["loss"][0] for r in subject.alone]
+    a, b = (torch.tensor([x or 0.0 for x in of]) for of in losses)
+    if not torch.allclose(a, b, rtol=2e-3, atol=1e-4):
         raise Fault(f"loss alone and beside others: {b.tolist()} and {a.tolist()}: lanes are mixed")
 
 

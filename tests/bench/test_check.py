@@ -445,7 +445,13 @@ def test_an_invalid_target_is_an_error_of_one_line(command: Command, words: str,
     assert said in err
 
 
-@pytest.mark.parametrize(("name", "kind"), [("digits", "suite"), ("mlp", "model")])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("digits", "suite"), ("mlp", "model")),
+        *(pytest.param(name, "model", marks=pytest.mark.slow) for name in ("cnn", "resnet18")),
+    ],
+)
 def test_built_in_suites_and_models_pass(name: str, kind: str) -> None:
     (target,) = targets([name])
     assert target.kind == kind
@@ -490,6 +496,15 @@ def flat(generators, shape, units):
     model = mlp(generators, shape, units)
     model.shared = torch.nn.Parameter(torch.zeros(3))
     return model
+
+
+def mixed(generators, shape, units):
+    """Answers that depend a little on those of other lanes, without gradients between lanes."""
+    from bench.models.mlp import mlp
+
+    model = mlp(generators, shape, units)
+    model.register_forward_hook(lambda _, given, out: out - 0.3 * out.detach().mean(0))
+    return model
 '''
 
 
@@ -500,6 +515,7 @@ def flat(generators, shape, units):
         ("OVERLAPPING", "streams", "3 rows are for training and for validation"),
         ("WRONG", "learned", "do labels belong to their rows"),
         ("flat", "lanes", "shared has shape (3,) for 2 lanes"),
+        ("mixed", "alone", "lanes are mixed"),
     ],
 )
 def test_planted_faults_of_suites_and_models_are_found(
