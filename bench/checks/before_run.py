@@ -3,24 +3,17 @@
 What needs torch is imported in the functions: a command that refuses its input does not load it.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from bench.plan import Checked, files_behind
 from bench.schema import digest
 from suites.cache import cache_folder, read_cached, write_cached
-
-if TYPE_CHECKING:
-    from bench.runner import Checked
 
 
 def check_before_run(name: str) -> Checked:
     """Run the checks in ``FIRST`` of ``./mine.py:M``, or take their result from the cache; print notes."""
-    from bench.runner import Checked
-
     findings, notes = _first_results(name)
     for words in notes:
         print(f"{name}: note: {words}", file=sys.stderr)
@@ -30,8 +23,6 @@ def check_before_run(name: str) -> Checked:
 
 def leave_out(name: str) -> Checked:
     """Check nothing; records say so."""
-    from bench.runner import Checked
-
     return Checked("none: --no-check")
 
 
@@ -39,7 +30,6 @@ def _first_results(name: str) -> tuple[list[str], list[str]]:
     """Return findings and notes; the cache knows a file by its content and that of its imports."""
     from bench.checks.conformance import FIRST
     from bench.checks.targets import targets
-    from bench.plan import files_behind
 
     file, _, attribute = name.rpartition(":")
     content = {**files_behind("bench.checks.targets"), **files_behind(Path(file)), "class": attribute}

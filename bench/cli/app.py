@@ -5,11 +5,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from suites import errors
+
+if TYPE_CHECKING:
+    from bench.store import RunReader
 
 app = typer.Typer(
     help="Lethe measures what a model forgets: continual-learning strategies over task streams.",
@@ -123,12 +126,11 @@ def end_with(unreadable: Sequence[str]) -> None:
         raise typer.Exit(1)
 
 
-def opened(folder: Path) -> tuple[Any, dict[str, str]]:
-    """Return a run and its planned cells; raises UserError if the folder is not a run."""
+def opened(folder: Path) -> "RunReader":
+    """Return a run; raises UserError if the folder is not a run."""
     from bench.store import RunReader
 
     run = RunReader(folder)
-    manifest = run.manifest_if_readable()
-    if not manifest.commands and not run.unreadable:
+    if not run.manifest_if_readable().commands and not run.unreadable:
         raise errors.UserError(f"{folder} is not a run's folder: it has no run.json")
-    return run, manifest.cells
+    return run

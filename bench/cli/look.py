@@ -112,7 +112,8 @@ def status(
     """
     from bench.store import cell_states
 
-    run_, cells = opened(folder)
+    run_ = opened(folder)
+    cells = run_.manifest_if_readable().cells
     with importing(trust):
         states = cell_states(run_, _data_of_users, debugging())
     counts = Counter(of.status for of in states.values())

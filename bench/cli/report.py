@@ -100,7 +100,7 @@ def report(
     )
     from bench.results import as_shown, choose, history as read_history, load, read_names
 
-    runs = [opened(folder)[0] for folder in folders]
+    runs = [opened(folder) for folder in folders]
     layout = Layout(spread, by_family, per_task, wide, True, True, columns)  # type: ignore[arg-type]
     chosen = tuple(filter(None, scores.split(","))) or None
     inches, kinds = chosen_width(width), chosen_formats([*filter(None, formats.split(","))])
@@ -189,7 +189,6 @@ def power(
     from bench.report import left_out, needed_seeds, print_power
     from bench.results import as_shown, load
 
-    opened(folder)
     frames = as_shown(load(folder))
     found = needed_seeds(frames, a, b, score, difference, comparisons)
     if as_json:

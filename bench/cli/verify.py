@@ -160,7 +160,7 @@ def _verify_records(
 
     options.check()
     of_run = RunReader(records).manifest().commands
-    runs = [opened(path)[0] for path in ([] if of_run else packed_runs(records)) or [records]]
+    runs = [opened(path) for path in ([] if of_run else packed_runs(records)) or [records]]
     equal, rows = True, []
     for run in runs:
         try:
@@ -213,7 +213,7 @@ def rerun(
     from bench.runner import Options, check_sample, compare_sample, make_again, one_cell_sample
     from bench.store import staleness_of
 
-    options, (opened_run, _) = Options(device=device, jobs=1, quiet=True), opened(run)
+    options, opened_run = Options(device=device, jobs=1, quiet=True), opened(run)
     options.check()
     sample = one_cell_sample(opened_run, cell)
     (asked,) = sample.cells

@@ -2,6 +2,7 @@
 
 from bench.plan.budget import Budget
 from bench.plan.cell import CellSpec
+from bench.plan.checked import Checked
 from bench.plan.code import code_of, codes_of
 from bench.plan.described import described
 from bench.plan.expected_time import Timing, expected_time, unknown_work
@@ -22,9 +23,9 @@ from suites.bracketed import identity
 from suites.values import text_of
 
 __all__ = [
-    "DEFAULT_SEEDS", "OF_METHODS", "Budget", "CellSpec", "Change", "Checkpoint", "Experiment", "Fields",
-    "LaneGroup", "NoData", "Present", "RecordHead", "Request", "ResolvedPlan", "Staleness", "Stored",
-    "Timing", "Value", "check_agreement", "code_of", "codes_of", "described", "expected_time",
+    "DEFAULT_SEEDS", "OF_METHODS", "Budget", "CellSpec", "Change", "Checked", "Checkpoint", "Experiment",
+    "Fields", "LaneGroup", "NoData", "Present", "RecordHead", "Request", "ResolvedPlan", "Staleness",
+    "Stored", "Timing", "Value", "check_agreement", "code_of", "codes_of", "described", "expected_time",
     "exported_reference", "files_behind", "fitted", "identity", "one_cell", "parse_selector",
     "read_experiment", "resolve", "seeds_of", "text_of", "unknown_work", "unsuitable", "worded_request",
 ]  # fmt: skip

@@ -7,10 +7,10 @@ from pathlib import Path
 import strategies
 from bench.engines import LOCAL, Engine, engine_at
 from bench.export import describe_overlap
-from bench.plan import Request, ResolvedPlan, codes_of, described
+from bench.plan import Checked, Request, ResolvedPlan, codes_of, described
 from bench.runner.claimed_groups import ClaimedGroups
 from bench.runner.on_engine import OnEngine
-from bench.runner.options import Checked, Options
+from bench.runner.options import Options
 from bench.runner.planning import completed, resolve_for
 from bench.runner.processes import in_processes
 from bench.runner.progress import Progress

@@ -6,19 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from bench.engines import LOCAL, SLURM
+from bench.plan import Checked
 from bench.schema import Fields
 from bench.store import WHICH
 from suites.errors import UserError, unknown
-
-
-@dataclass(frozen=True)
-class Checked:
-    """The result of the check of a method before its cells run."""
-
-    words: str
-    """For the records: which check was made, and its result."""
-    fault: str = ""
-    """Why its cells fail without being run; empty if the method passed."""
 
 
 @dataclass(frozen=True)
