@@ -83,8 +83,12 @@ def _about_marks(numbers: pd.DataFrame, of_bounds: Collection[str]) -> list[str]
 
 def remarks(frames: Frames, columns: Iterable[str], layout: Layout) -> list[str]:
     """Return the lines below tables on cells that are not done, not shown, not defined, or stale."""
-    lines = [*not_done(frames), *grid_remarks(frames), *left_out(frames), *hidden(frames)]
-    lines += remarks_on_tuning(frames)
+    return [*not_done(frames), *remarks_on_rows(frames, columns, layout)]
+
+
+def remarks_on_rows(frames: Frames, columns: Iterable[str], layout: Layout) -> list[str]:
+    """Return the lines on how rows were chosen, and what they lack."""
+    lines = [*grid_remarks(frames), *left_out(frames), *hidden(frames), *remarks_on_tuning(frames)]
     lines += undefined(frames, columns)
     lines += idle_rows(frames) if layout.marks else []
     return [*lines, *(stale(frames) if layout.origin else ())]

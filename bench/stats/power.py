@@ -1,7 +1,7 @@
 """Number of seeds needed to detect a difference."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -63,17 +63,25 @@ def _power_of_t(difference: float, sd: float, n: int, alpha: float) -> float:
 
 def seeds_needed(difference: float, sd: float, comparisons: int = 1) -> int:
     """Return the smallest number of seeds with at least 80 % power; raises UserError above 100,000."""
-    low = fewest(comparisons) - 1
+    found = fewest_above(
+        fewest(comparisons) - 1, lambda n: power(difference, sd, n, comparisons) >= POWER, MOST
+    )
+    if found is None:
+        raise UserError(f"more than {MOST:,} seeds: the difference is too small to detect")
+    return found
+
+
+def fewest_above(low: int, enough: Callable[[int], bool], most: int) -> int | None:
+    """Return the smallest number above ``low`` that is enough; larger ones are, too. None above ``most``."""
     high = low + 1
-    while power(difference, sd, high, comparisons) < POWER:
+    while not enough(high):
         low, high = high, 2 * high
-        if high > 2 * MOST:
-            raise UserError(f"more than {MOST:,} seeds: the difference is too small to detect")
+        if low >= most:
+            return None
     while high - low > 1:
         middle = (low + high) // 2
-        enough = power(difference, sd, middle, comparisons) >= POWER
-        low, high = (low, middle) if enough else (middle, high)
-    return high
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high if high <= most else None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from scipy import stats
 
 from bench.stats.intervals import summarise
 from bench.stats.paired import ALPHA, holm
-from bench.stats.power import POWER
+from bench.stats.power import POWER, fewest_above
 
 Verdict = Literal["same", "worse", "better", "unclear"]
 MOST_SEEDS = 10_000
@@ -116,12 +116,4 @@ def seeds_to_settle(mean: float, sd: float, margin: float, comparisons: int = 1)
         # A worse or better mean must also be beyond the margin.
         return (stats.t.isf(tail, n - 1) + chance) * error <= gap and (past < 0 or chance * error <= past)
 
-    low, high = 1, 2
-    while not enough(high):
-        low, high = high, 2 * high
-        if low >= MOST_SEEDS:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high if high <= MOST_SEEDS else None
+    return fewest_above(1, enough, MOST_SEEDS)

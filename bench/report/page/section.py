@@ -10,14 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.captions import caption, hidden, left_out, stale, undefined
+from bench.report.captions import caption, remarks_on_rows
 from bench.report.families import families
 from bench.report.figures import FIGURES, Drawn
 from bench.report.figures.matrices import matrix_digits
 from bench.report.figures.stream import stream_data
 from bench.report.formats import MISSING, points
-from bench.report.grid_texts import chosen_words, grid_caption, grid_header, grid_remarks, grid_rows
-from bench.report.idle_rows import idle_rows
+from bench.report.grid_texts import chosen_words, grid_caption, grid_header, grid_rows
 from bench.report.latex import in_latex
 from bench.report.layout import Layout, all_scores
 from bench.report.page.comparisons import comparisons
@@ -25,7 +24,6 @@ from bench.report.parts import stem
 from bench.report.score_names import axis, called, column_help, column_title, head, in_words, part_title, top
 from bench.report.summary import SPEED, Entry, higher_is_better, rows
 from bench.report.tables import by_part
-from bench.report.tuned_rows import remarks_on_tuning
 from bench.results import Frames, Grid
 from suites.base import Score
 
@@ -65,8 +63,7 @@ def section(
     end = top(score, max(highest, default=0.0))
     pairs = comparisons(part, list(found), compared)
     given = numbers[numbers["column"].isin([c["key"] for c in columns])] if len(numbers) else numbers
-    lines = [*grid_remarks(part), *left_out(whole), *hidden(whole), *remarks_on_tuning(whole)]
-    lines += [*undefined(whole, shown), *idle_rows(part), *stale(whole)]
+    lines = remarks_on_rows(whole, shown, Layout(marks=True, origin=True))
     about = " ".join([*(f"{line}." for line in lines), caption(whole, given, layout)])
     title = part_title(suite, scenario)
     tables = by_part(whole, numbers[numbers["column"].isin((*shown, *SPEED))], layout) if len(numbers) else []
