@@ -62,7 +62,7 @@ def test_the_cache_is_used_and_replaced_if_damaged(
     mirror(tmp_path / "m")
     monkeypatch.setenv("LETHE_DATA", str(tmp_path / "m"))
     first = load_published(TINY)
-    (cached,) = own_cache.glob("declared/*.safetensors")
+    (cached,) = own_cache.glob("declared/*.arrow")
     converted = Mock(wraps=published_data._read)
     monkeypatch.setattr(published_data, "_read", converted)
     published_data._loaded.cache_clear()
