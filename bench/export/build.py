@@ -75,19 +75,18 @@ def find(run: Path, cell: str) -> str:
     if not seen.manifest().commands:
         raise UserError(f"{run} is not a run's folder: it has no run.json")
     saved = SavedModels(run)
-    records = seen.records()
-    specs = {r["key"]: CellSpec(**r["spec"]) for r in records}
+    records = {r["key"]: r for r in seen.records()}
+    specs = {key: CellSpec(**r["spec"]) for key, r in records.items()}
     specs |= {key: spec for key in saved.cells() if (spec := _trained(saved, key)) is not None}
     words = {key: specs[key].title for key in saved.cells() if key in specs}
-    statuses = {r["key"]: r["status"] for r in records}
     found: list[str] = [key for key, spec in specs.items() if spec.is_called(cell)]
     able = [key for key in found if key in words]
     if len(able) == 1:
-        _check_same_code(saved, able[0], {r["key"]: r for r in records}.get(able[0]))
+        _check_same_code(saved, able[0], records.get(able[0]))
         return able[0]
     if len(able) > 1:
         raise UserError(f"{cell} could be {_listed(able, words)}: choose one by its key or as strategy/seed")
-    if found and (status := statuses[found[0]]) != "done":
+    if found and (status := records[found[0]]["status"]) != "done":
         raise UserError(f"{cell} is {status}: it has no model")
     if found:
         raise UserError(f"{run} saved no model of {cell}: run it again with --keep-models last --force")
@@ -147,7 +146,6 @@ def served(run: Path, key: str, task: int | None = None) -> Predictor:
     if header.writes is True:
         raise UserError(f"{run} saved this model with an earlier version: run the cell again with --force")
     units = sorted({u for own in header.tasks[: header.tasks_done] for u in own})
-    exported = _header(spec, header, units)
     state = {
         name.removeprefix("model/"): t.unsqueeze(0)
         for name, t in saved.tensors(key, header.tasks_done).items()
@@ -161,19 +159,28 @@ def served(run: Path, key: str, task: int | None = None) -> Predictor:
             model.state_dict() | state if spec.model_options.get("tune") == "head" else state
         )
         model.head = _rows(model.head, units)
-        return Predictor(model, exported)
+        return Predictor(model, _header(spec, header, units))
     if spec.model != seq2seq.TINY and pretrained.fingerprint(spec.model) != header.data.model:
         raise UserError(f"model {spec.model} has changed since it was trained in {run}")
-    if header.writes:
-        return _writing(spec, state, header, exported)
+    exported = _header(spec, header, units)
+    if isinstance(header.writes, TextTasks):
+        return _writing(spec, state, header.writes, exported)
     network = merging.merged(_transformer(spec, state))
     network.head = _rows(network.head, units)
     return Predictor(network, exported, pretrained.tokenizer(spec.model))
 
 
 def _header(spec: CellSpec, header: SavedModelHeader, units: list[int]) -> ExportHeader:
-    """Return the contents of lethe.json for a saved model, without the tasks of generated text."""
+    """Return the contents of lethe.json for a saved model.
+
+    One that generates text does so for the tasks learned and those of the model it continued from.
+    """
     images = {"shape", "scale", "mean", "std"} if header.shape else set()
+    writes = {}
+    if isinstance(texts := header.writes, TextTasks):
+        tasks = Exported.at(spec.model).header.tasks if spec.continues else {}
+        tasks |= dict(texts.tasks[: header.tasks_done])
+        writes = {"writes": {"tasks": [list(task) for task in tasks.items()], "most": texts.most}}
     return ExportHeader.model_validate(
         {
             "schema": ExportHeader.VERSION,
@@ -189,23 +196,17 @@ def _header(spec: CellSpec, header: SavedModelHeader, units: list[int]) -> Expor
                 "data": header.data,
             },
             **header.model_dump(include=images),
+            **writes,
         }
     )
 
 
-def _writing(
-    spec: CellSpec, state: dict[str, Tensor], header: SavedModelHeader, exported: ExportHeader
-) -> Predictor:
-    """Return a model that generates text, for the tasks learned and those of the model it continued from."""
-    texts = header.writes
-    assert isinstance(texts, TextTasks)
+def _writing(spec: CellSpec, state: dict[str, Tensor], texts: TextTasks, exported: ExportHeader) -> Predictor:
+    """Return a model that generates text."""
     model = models.build(spec.reference, spec.model_options, (2, texts.most), 1, [generator(0, "model")])
     assert isinstance(model, seq2seq.Seq2Seq)
     model.load_state_dict(state)
     merging.fold(model)
-    tasks = Exported.at(spec.model).tasks if spec.continues else {}
-    tasks |= dict(texts.tasks[: header.tasks_done])
-    exported = exported.generating(tasks, texts.most)
     own = texts.tokenizer
     tokenizer = pretrained.tokenizer(spec.model) if own is None else tokenizer_from_text(own)
     return Predictor(seq2seq.Seq2Seq(1, model.base), exported, tokenizer)

@@ -195,7 +195,7 @@ class Predictor:
 
 
 def _images(exported: Exported) -> Predictor:
-    shape, units = tuple(exported.header.shape), len(exported.labels)
+    shape, units = tuple(exported.header.shape), len(exported.header.labels)
     reference = exported_reference(exported)
     model = models.build(reference, exported.options, shape, units, [generator(0, "model")])
     model.load_state_dict({k: t.unsqueeze(0) for k, t in load_file(exported.folder / WEIGHTS).items()})
@@ -203,7 +203,7 @@ def _images(exported: Exported) -> Predictor:
 
 
 def _texts(exported: Exported) -> Predictor:
-    options, units = exported.options, len(exported.labels)
+    options, units = exported.options, len(exported.header.labels)
     if exported.writes:
         tokenizer = pretrained.tokenizer(exported.name)
         pair = seq2seq.Pair(seq2seq.loaded(exported.name))

@@ -41,7 +41,7 @@ def load_into(model: LaneModel, streams: LaneStreams, spec: CellSpec) -> None:
     for name, tensor in model.state_dict().items():
         if name in state and not name.startswith("head."):
             tensor.copy_(state[name].expand_as(tensor))
-    place = {label: u for u, label in enumerate(exported.labels)}
+    place = {label: u for u, label in enumerate(exported.header.labels)}
     for lane, stream in enumerate(streams.streams):
         for unit, label in enumerate(stream.unit_names()):
             if label in place:
@@ -64,7 +64,7 @@ def describe_overlap(spec: CellSpec) -> str:
         raise UserError(f"{exported.folder} reads images of shape {there}; {suite.name} has shape {here}")
     stream = suite.stream(data, spec.scenario, spec.seed, Training(**spec.training))  # type: ignore[arg-type]
     names = list(data.domain_names) if exported.writes else stream.unit_names()
-    known = exported.tasks if exported.writes else exported.labels
+    known = exported.header.tasks if exported.writes else exported.header.labels
     parts = {
         "known": [n for n in names if n in known],
         "new": [n for n in names if n not in known],

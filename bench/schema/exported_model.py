@@ -96,11 +96,6 @@ class ExportHeader(CheckedFile):
         """Names of the tasks of generated text, with the prefix of their texts."""
         return dict(self.writes.tasks) if self.writes else {}
 
-    def generating(self, tasks: dict[str, str], most: int) -> ExportHeader:
-        """Return a copy of the header for a model that generates text for tasks, at most ``most`` tokens."""
-        writes = ExportedTexts(tasks=[list(task) for task in tasks.items()], most=most)
-        return self.model_copy(update={"writes": writes})
-
 
 @dataclass(frozen=True)
 class Exported:
@@ -168,16 +163,6 @@ class Exported:
     def writes(self) -> bool:
         """Whether it generates text and has no labels."""
         return self.header.writes is not None
-
-    @property
-    def tasks(self) -> dict[str, str]:
-        """Names of the tasks of generated text, with the prefix of their texts."""
-        return self.header.tasks
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the classes that it predicts, in the order of the head."""
-        return tuple(self.header.labels)
 
     @property
     def options(self) -> dict[str, Any]:

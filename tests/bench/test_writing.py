@@ -87,7 +87,7 @@ def test_an_exported_model_generates_as_the_run_s_model(run: Path, tmp_path: Pat
     (record,) = RunFolder(run).records()
     check_same(run, folder, TINY, exactly=record["spec"]["model_options"]["tune"] == "full")
     model = serve.load(folder)
-    order = list(Exported.at(folder).tasks)
+    order = list(Exported.at(folder).header.tasks)
     for name, value in zip(order, record["test"]["value"][2], strict=True):
         domain = data.domain_names.index(name)
         rows = [row for row in range(data.n_train, len(data.texts)) if data.domain_N[row] == domain]
@@ -118,7 +118,7 @@ def test_an_exported_model_can_be_loaded_by_transformers_alone(
     for code in (ours_, alone):
         exec(code.split("```")[0], {})
     listed, plain = capsys.readouterr().out.splitlines()
-    (task, *_) = Exported.at(folder).tasks
+    (task, *_) = Exported.at(folder).header.tasks
     assert listed == str([plain]) == str(serve.load(folder).written(["a sentence"], task))
 
 
@@ -233,7 +233,7 @@ def test_a_classifier_does_not_generate_text(tmp_path: Path, refuses: Refuses) -
 def test_a_model_generates_only_for_tasks_it_has_learned(run: Path, tmp_path: Path, command: Command) -> None:
     code, out, _ = command(f"export {run} er/0 {tmp_path / 'early'} --task 1")
     assert code == 0
-    first, second = Exported.at(save(run, tmp_path / "late")).tasks
+    first, second = Exported.at(save(run, tmp_path / "late")).header.tasks
     assert f"1 tasks: {first}\n" in out
     early = serve.load(tmp_path / "early")
     assert early.header.tasks == {first: f"{first}: "}
@@ -270,7 +270,7 @@ def test_training_continues_from_an_exported_model(
     theirs = pairs.tokenizer_of(codes(), TINY)
     assert tokenizer(list(codes().targets))["input_ids"] == theirs(list(codes().targets))["input_ids"]
     tasks: Any = pairs.generation_header(group.streams.streams[0], TINY)["tasks"]
-    assert list(Exported.at(exported).tasks) == [name for name, _ in tasks]
+    assert list(Exported.at(exported).header.tasks) == [name for name, _ in tasks]
     (record,), (earlier,) = (RunFolder(folder).records() for folder in (tmp_path / "r", runs["full"]))
     assert record["test"]["value"][0] == earlier["test"]["value"][2]
 
@@ -286,7 +286,7 @@ def test_training_continues_on_another_suite_with_the_same_tokenizer(exported: P
         request = asked("toy-french", exported, tune="lora", epochs="1")
         assert ran(tmp_path / "r", request, **KEEP).counts == {"done": 1}
     folder = save(tmp_path / "r", tmp_path / "n")
-    assert Exported.at(folder).tasks == {name: f"{name}: " for name in ("german", "french", "spanish")}
+    assert Exported.at(folder).header.tasks == {name: f"{name}: " for name in ("german", "french", "spanish")}
     now, before = (json.loads((at / "tokenizer.json").read_text()) for at in (folder, exported))
     assert now["model"] == before["model"]
     assert len(serve.load(folder).written(["a dog", "cow"], "french")) == 2
