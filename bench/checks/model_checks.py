@@ -16,7 +16,6 @@ from bench.checks.one_check import Fault, Skip
 from bench.checks.subjects import Subject
 from bench.plan import Fields
 from bench.train import make_lanes
-from suites.base import generator
 from suites.errors import UserError
 
 
@@ -35,7 +34,7 @@ class ModelSubject(Subject):
         refused = []
         for shape in SHAPES:
             try:
-                models.build(self.model, {}, shape, 4, [generator(0, "model")])
+                models.one_lane(self.model, {}, shape, 4)
             except UserError as error:
                 refused.append(error)
             else:

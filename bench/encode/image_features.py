@@ -20,7 +20,7 @@ from bench import models
 from bench.encode.cached_features import Said, cached
 from bench.models import ModelRef, Options, Shape
 from strategies.core import LaneModel, eval_mode
-from suites.base import Data, generator
+from suites.base import Data
 from suites.errors import UserError
 from suites.syntax import digest_of
 
@@ -56,7 +56,8 @@ _FEATURES: dict[Any, Tensor] = {}
 def _found(
     data: Data, model: ModelRef, options: Options, shape: Shape, device: str, said: Said | None
 ) -> Tensor:
-    network, weights = _network(model, options, shape).to(device), weights_fingerprint(model, options, shape)
+    network = models.one_lane(model, options, shape, 1).to(device)
+    weights = weights_fingerprint(model, options, shape)
     settings = f"{digest_of(_computed, normalised)}/{weights}/{data.mean}/{data.std}/{data.fingerprint}"
     first_BF = _computed(data, network, slice(_FIRST))
     key = hashlib.sha256(settings.encode() + first_BF.numpy().tobytes()).hexdigest()[:32]
@@ -85,10 +86,6 @@ def _computed(data: Data, network: LaneModel, rows: slice) -> Tensor:
         return network.features(x_BCHW.unsqueeze(0))[0].float().cpu()
 
 
-def _network(model: ModelRef, options: Options, shape: Shape) -> LaneModel:
-    return models.build(model, options, shape, 1, [generator(0, "model")])
-
-
 def weights_fingerprint(model: ModelRef, options: Options, shape: Shape) -> str:
     """Return SHA-256 over the weights that a network of images starts from; empty if they are random."""
     if model.reads_texts or not (models.options(model) | options).get("weights"):
@@ -99,7 +96,7 @@ def weights_fingerprint(model: ModelRef, options: Options, shape: Shape) -> str:
 @cache
 def _weights_fingerprint(model: ModelRef, options: tuple[tuple[str, int | str], ...], shape: Shape) -> str:
     digest = hashlib.sha256()
-    for name, t in sorted(_network(model, dict(options), shape).state_dict().items()):
+    for name, t in sorted(models.one_lane(model, dict(options), shape, 1).state_dict().items()):
         if not name.startswith("head."):
             digest.update(f"{name}/{tuple(t.shape)}/{t.dtype}".encode() + t.contiguous().numpy().tobytes())
     return digest.hexdigest()

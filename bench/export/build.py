@@ -152,12 +152,10 @@ def served(run: Path, key: str, task: int | None = None) -> Predictor:
         if name.startswith("model/")
     }
     if header.shape is not None:
-        shape, generators = tuple(header.shape), [generator(0, "model")]
-        model = models.build(spec.reference, spec.model_options, shape, len(header.units), generators)
+        shape, options = tuple(header.shape), spec.model_options
+        model = models.one_lane(spec.reference, options, shape, len(header.units))
         # A frozen network is not among what was saved.
-        model.load_state_dict(
-            model.state_dict() | state if spec.model_options.get("tune") == "head" else state
-        )
+        model.load_state_dict(model.state_dict() | state if options.get("tune") == "head" else state)
         model.head = _rows(model.head, units)
         return Predictor(model, _header(spec, header, units))
     if spec.model != seq2seq.TINY and pretrained.fingerprint(spec.model) != header.data.model:
@@ -203,7 +201,7 @@ def _header(spec: CellSpec, header: SavedModelHeader, units: list[int]) -> Expor
 
 def _writing(spec: CellSpec, state: dict[str, Tensor], texts: TextTasks, exported: ExportHeader) -> Predictor:
     """Return a model that generates text."""
-    model = models.build(spec.reference, spec.model_options, (2, texts.most), 1, [generator(0, "model")])
+    model = models.one_lane(spec.reference, spec.model_options, (2, texts.most), 1)
     assert isinstance(model, seq2seq.Seq2Seq)
     model.load_state_dict(state)
     merging.fold(model)
@@ -218,8 +216,7 @@ def _transformer(spec: CellSpec, state: dict[str, Tensor]) -> transformer.Transf
     if options["tune"] == "head":
         model = merging.with_head(pretrained.backbone(spec.model, options["pooling"]), units)
     else:
-        shape, generators = (options["max_tokens"],), [generator(0, "model")]
-        built = models.build(spec.reference, options, shape, units, generators)
+        built = models.one_lane(spec.reference, options, (options["max_tokens"],), units)
         assert isinstance(built, transformer.Transformer)
         model = built
     model.load_state_dict(state)

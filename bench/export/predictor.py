@@ -21,7 +21,6 @@ from bench.models import merging, pretrained, seq2seq
 from bench.plan import exported_reference
 from bench.schema import BESIDE, HEAD, WEIGHTS, Exported, ExportHeader
 from strategies.core import LaneModel, eval_mode
-from suites.base import generator
 from suites.errors import UserError, unknown
 from suites.registry import only_files
 from suites.tracebacks import first_line
@@ -197,7 +196,7 @@ class Predictor:
 def _images(exported: Exported) -> Predictor:
     shape, units = tuple(exported.header.shape), len(exported.header.labels)
     reference = exported_reference(exported)
-    model = models.build(reference, exported.options, shape, units, [generator(0, "model")])
+    model = models.one_lane(reference, exported.options, shape, units)
     model.load_state_dict({k: t.unsqueeze(0) for k, t in load_file(exported.folder / WEIGHTS).items()})
     return Predictor(model, exported.header)
 
@@ -210,7 +209,7 @@ def _texts(exported: Exported) -> Predictor:
         return Predictor(seq2seq.Seq2Seq(1, pair), exported.header, tokenizer)
     if options["tune"] in BESIDE:
         reference, shape = exported_reference(exported), (options["max_tokens"],)
-        model = models.build(reference, options, shape, units, [generator(0, "model")])
+        model = models.one_lane(reference, options, shape, units)
     else:
         model = merging.with_head(pretrained.backbone(exported.name, options["pooling"]), units)
     model.load_state_dict(head_state(exported))

@@ -10,6 +10,7 @@ from bench.models.by_reference import (
     names,
     normalisation,
     one_by_one,
+    one_lane,
     option_type,
     options,
     parameter_count,
@@ -21,5 +22,6 @@ from bench.models.reference import PRETRAINED, ModelRef, Options, Shape
 
 __all__ = [
     "NETWORKS", "PRETRAINED", "REGISTRY", "ModelRef", "Options", "Shape", "build", "check", "names",
-    "normalisation", "one_by_one", "option_type", "options", "parameter_count", "reference", "spelled",
+    "normalisation", "one_by_one", "one_lane", "option_type", "options", "parameter_count", "reference",
+    "spelled",
 ]  # fmt: skip

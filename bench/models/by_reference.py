@@ -92,6 +92,11 @@ def build(model: ModelRef, chosen: Options, shape: Shape, units: int, generators
     return _builder(model)(generators, shape, units, **chosen)
 
 
+def one_lane(model: ModelRef, chosen: Options, shape: Shape, units: int) -> LaneModel:
+    """Build a model with one lane, always with the same initial weights; see ``build``."""
+    return build(model, chosen, shape, units, [generator(0, "model")])
+
+
 def normalisation(model: ModelRef, chosen: Options) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Return the mean and standard deviation of each channel that a network needs; None for the suite's."""
     stated = None if model.reads_texts else vars(_builder(model)).get("normalisation")
@@ -113,5 +118,5 @@ def _measured(
     model: ModelRef, chosen: tuple[tuple[str, Any], ...], shape: Shape, units: int
 ) -> tuple[int, str]:
     """Measure once per process: every group of lanes asks, and a transformer has to be read from disk."""
-    one_lane = build(model, dict(chosen), shape, units, [generator(0, "model")])
-    return sum(p.numel() for p in one_lane.parameters()), one_lane.one_by_one
+    built = one_lane(model, dict(chosen), shape, units)
+    return sum(p.numel() for p in built.parameters()), built.one_by_one
