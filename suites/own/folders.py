@@ -4,7 +4,6 @@ Axes: N images.
 """
 
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from suites.errors import UserError
-from suites.own.columns import SPLITS, Table, in_parts, recoded
+from suites.own.columns import SPLITS, Table, as_word, in_parts, recoded
 from suites.own.declaration import Declaration
-from suites.own.images import images_of, pixels
-from suites.own.rows import column_of, of_datasets
+from suites.own.images import pixels
+from suites.own.rows import of_datasets
 from suites.own.table_files import opened_table
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -57,33 +56,16 @@ def folder_table(d: Declaration) -> Table:
 
 def _by_folders(d: Declaration, images: list[Path], divided: bool) -> Table:
     """Return images whose folder is their class, in order of their names."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    images = sorted(images, key=lambda f: (f.name, f))
-    with tempfile.TemporaryDirectory() as scratch:
-        # All in one split: ``datasets`` would take a class named "test" for a split.
-        rows = datasets.load_dataset(
-            "imagefolder",
-            data_files=[str(f) for f in images],
-            cache_dir=scratch,
-            drop_labels=False,
-            drop_metadata=True,
-            split="train",
-        )
-        plain = rows.cast_column("image", datasets.Image(decode=False))
-        found = {str(Path(item["path"])): n for n, item in enumerate(plain["image"])}
-        order = [found[str(f.resolve())] if str(f.resolve()) in found else found[str(f)] for f in images]
-        table = Table({}, where=lambda row: f"row {row + 1} ({images[row]})")
-        of = replace(d, image="image")
-        table.columns["label"] = replace(column_of(of, table, rows.select(order), "label"), own_order=None)
-        table.x_N = pixels(d, images_of(of, table, rows.select(order), None), table)
     columns = {"label": d.label, "task": d.task, "split": d.split, "time": d.time_column}
     for name, used in columns.items():
         if used:
             raise UserError(
                 f"{d.place}: a folder for each class has no {name} column: write {d.place}metadata.csv"
             )
+    images = sorted(images, key=lambda f: (f.name, f))
+    table = Table({}, where=lambda row: f"row {row + 1} ({images[row]})")
+    table.columns["label"] = recoded(np.arange(len(images)), [as_word(f.parent.name) for f in images])
+    table.x_N = pixels(d, enumerate(images), table)
     if divided:
         tops = [SPLITS[f.parts[-3]] for f in images]
         table.given = recoded(np.arange(len(tops)), list(tops))

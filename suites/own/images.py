@@ -4,7 +4,7 @@ Axes: N images.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def images_of(d: Declaration, table: Table, rows: Any, folder: Path | None) -> I
         raise UserError(f"{d.place}: column {d.image!r} contains neither images nor paths of images")
 
 
-def pixels(d: Declaration, images: Iterator[tuple[int, Any]], table: Table) -> np.ndarray[Any, Any]:
+def pixels(d: Declaration, images: Iterable[tuple[int, Any]], table: Table) -> np.ndarray[Any, Any]:
     """Return the images as bytes (N, channels, height, width): grey if all are, else in three colours."""
     from PIL import Image
 
