@@ -46,7 +46,6 @@ def test_damaged_inputs_raise_nothing_but_user_errors(
     assert not fuzzer.tallies[kind].first
 
 
-RIGHT = ("test", "right", 1, 0)
 VALUES = {
     "text": "12",
     "infinite": 1e999,

@@ -41,10 +41,6 @@ def tuned(folder: Path, how: Choosing = HOW, request: Request = TOY) -> dict[str
     return study.tuned()
 
 
-def chosen(found: dict[str, Tuned]) -> dict[str, str]:
-    return {name: of.best.identity for name, of in found.items() if of.best}
-
-
 @pytest.fixture
 def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samplers, "AT_ONCE", 2)
