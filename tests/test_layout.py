@@ -28,15 +28,15 @@ ROOMS = {
     "train": {"plan", "models", "encode"},
     "export": {"schema", "plan", "models", "encode", "store"},
     "engines": set(),
-    "runner": {"schema", "plan", "train", "store", "export", "engines", "lifeline"},
+    "runner": {"schema", "plan", "train", "store", "export", "engines"},
     "results": {"schema", "plan", "store", "stats"},
-    "report": {"results", "stats", "lifeline"},
+    "report": {"results", "stats"},
     "tune": {"schema", "plan", "runner", "store", "results"},
 }
 """What each room of bench may import of bench; ``api``, ``checks`` and ``cli`` may import all of them."""
 DOORS = {*(f"bench.{room}" for room in ROOMS), "strategies.core", "strategies.parts"}
 PLACES = {*DOORS, "bench.api", "bench.checks", "bench.cli"}
-MOST = {"bench": (10, 58), "strategies": (float("inf"), 120)}
+MOST = {"bench": (10, 56), "strategies": (float("inf"), 120)}
 """The largest allowed numbers of levels and arrows; circular imports have no number of levels."""
 
 

@@ -6,11 +6,11 @@ from concurrent.futures import Future
 import torch
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
-from bench import lifeline
 from bench.runner.claimed_groups import Group
 from bench.runner.one_group import Run
 from bench.runner.run_outcome import Ended
 from bench.runner.target import Target
+from suites import lifeline
 
 
 class Worker:

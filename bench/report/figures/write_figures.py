@@ -17,7 +17,6 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from bench.lifeline import follow
 from bench.report.csv_text import csv_text
 from bench.report.figures.bars import bars
 from bench.report.figures.boundaries import boundaries
@@ -39,6 +38,7 @@ from bench.report.layout import FORMATS, MOST_PARTS, ONE_COLUMN, TWO_COLUMNS
 from bench.report.parts import by_scenario, part_names, parts, stem
 from bench.results import Frames
 from suites.errors import EnvironmentFault
+from suites.lifeline import follow
 
 Draw = Callable[[Frames, Looks], tuple[Figure, pd.DataFrame] | None]
 """Returns a figure and its data, None if it has nothing to show."""
