@@ -77,7 +77,7 @@ def check(
         if wrong := next((t for t in chosen if name not in t.checks), None):
             raise errors.unknown(f"check of a {wrong.kind}", name, list(wrong.checks))
     for one in chosen:
-        began, passed, skipped = time.perf_counter(), 0, 0
+        began, passed, skipped, failed = time.perf_counter(), 0, 0, 0
         for result in one.results(only or ()):
             rows.append({"target": one.name, **asdict(result)})
             for words in result.findings if not as_json else ():
@@ -87,13 +87,12 @@ def check(
             found += len(result.findings)
             passed += not result.findings and not result.skipped
             skipped += bool(result.skipped)
+            failed += bool(result.findings)
             state = "found" if result.findings else "does not apply" if result.skipped else "passed"
             why = f": {result.skipped}" if result.skipped else ""
             print(f"{one.name} {result.check} {state} {result.seconds:.1f} s{why}", file=sys.stderr)
-        n = passed + skipped
         rest = f", {skipped} do not apply" if skipped else ""
-        total = len(only or one.checks)
-        more = f", {total - n} found something" if total > n else ""
+        more = f", {failed} found something" if failed else ""
         if not as_json:
             seconds = time.perf_counter() - began
             print(f"{one.name}: {passed} checks passed{rest}{more}; {seconds:.0f} s", flush=True)

@@ -427,6 +427,8 @@ def test_check_prints_one_line_for_each_finding(command: Command, tmp_path: Path
     assert f"{path}:M twice does not apply" in err
     code, out, _ = command("check finetune er[buffer=50] er+lwf --only alone")
     assert (code, out.count("1 checks passed")) == (0, 3)
+    code, out, _ = command("check tiny-seq2seq")
+    assert (code, out.partition(";")[0]) == (0, "tiny-seq2seq: 0 checks passed, 1 do not apply")
 
 
 @pytest.mark.parametrize(
