@@ -26,10 +26,6 @@ class SuiteRegistry(Registry[Suite]):
 
     kind, plural, package, group = "suite", "suites", "suites", "lethe.suites"
 
-    def __init__(self, *sources: Path) -> None:
-        super().__init__(*sources)
-        self._varied: dict[str, tuple[Suite, Suite]] = {}
-
     def collect(self, module: ModuleType) -> None:
         """Enter the suites of a module."""
         for value in vars(module).values():
@@ -57,18 +53,14 @@ class SuiteRegistry(Registry[Suite]):
         if view:
             from suites.views import view_of
 
-            return view_of(self.get(suite), view)
+            return self.once(name, self.get(suite), lambda whole: view_of(whole, view))
         if is_declared(name):
             from suites.own.suite import suite_of
 
             return suite_of(parsed(name))
         plain, given = take_apart(name)
-        made = super().get(plain)
-        if not given:
-            return made
-        if name not in self._varied or self._varied[name][0] is not made:
-            self._varied[name] = made, made.with_options(given)
-        return self._varied[name][1]
+        usual = super().get(plain)
+        return self.once(name, usual, lambda made: made.with_options(given)) if given else usual
 
     def spelled(self, name: str) -> str:
         """Return the canonical spelling of a name: options that differ from the suite's own, sorted."""

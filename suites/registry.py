@@ -14,9 +14,9 @@ import json
 import pkgutil
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -166,14 +166,14 @@ class Registry(Generic[Named]):
             raise UserError(why) from error
         if not self.is_one(value):
             raise UserError(f"{point.name} ({where}) is not a {self.kind}")
-        return self._prepared(point.name, value)
+        return self.once(point.name, value, partial(self.prepared, point.name))
 
     def _from_file(self, name: str) -> Named:
         path, _, attribute = name.rpartition(":")
         module = import_file(path)
         value = getattr(module, attribute, None)
         if self.is_one(value):
-            return self._prepared(name, value)
+            return self.once(name, value, partial(self.prepared, name))
         # Without classes that the file only imports.
         others = [
             n
@@ -183,10 +183,10 @@ class Registry(Generic[Named]):
         has = f"; it has: {', '.join(others)}" if others else ""
         raise UserError(f"{path} has no {self.kind} {attribute!r}{has}")
 
-    def _prepared(self, name: str, value: Named) -> Named:
-        """Prepare an object once: plans ask for the same name thousands of times."""
+    def once(self, name: str, value: Named, make: Callable[[Named], Named]) -> Named:
+        """Return what is made of an object under a name; once, as plans ask for it thousands of times."""
         if name not in self._of_name or self._of_name[name][0] is not value:
-            self._of_name[name] = value, self.prepared(name, value)
+            self._of_name[name] = value, make(value)
         return self._of_name[name][1]
 
     # The index.

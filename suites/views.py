@@ -71,22 +71,15 @@ class View:
         return part_of(replace(whole, seed=seed), first, end)
 
 
-_VIEWS: dict[tuple[int, str], tuple[Suite, Suite]] = {}
-"""Views that were made, with their suites, so that data is cut once."""
-
-
 def view_of(suite: Suite, name: str) -> Suite:
-    """Return a view of a suite, such as ``tuning``; the same object for the same suite."""
-    if (id(suite), name) not in _VIEWS:
-        view = View.read(name)
-        made = replace(
-            suite,
-            name=f"{suite.name}@{name}",
-            load=cache(lambda: view.data(suite.load())),
-            split=lambda data, scenario, seed, training: view.stream(suite, data, scenario, seed, training),
-        )
-        _VIEWS[id(suite), name] = suite, made
-    return _VIEWS[id(suite), name][1]
+    """Return a view of a suite, such as ``tuning``, which cuts its data once."""
+    view = View.read(name)
+    return replace(
+        suite,
+        name=f"{suite.name}@{name}",
+        load=cache(lambda: view.data(suite.load())),
+        split=lambda data, scenario, seed, training: view.stream(suite, data, scenario, seed, training),
+    )
 
 
 def without_tests(data: Data) -> Data:
