@@ -1,10 +1,8 @@
 """The registries of all kinds: suites, strategies, models and scores."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
 import strategies
 import suites
@@ -13,11 +11,8 @@ from suites.description import Description
 from suites.errors import UserError, unknown
 from suites.registry import Registry
 
-if TYPE_CHECKING:
-    from bench.stats import Score
 
-
-class _Scores(Registry["Score"]):
+class _Scores(Registry[Any]):
     """All scores. Defined here because importing bench.stats takes longer than printing a list."""
 
     kind, plural, package = "score", "scores", "bench.stats.scores"
@@ -27,15 +22,14 @@ class _Scores(Registry["Score"]):
         for score in module.SCORES.values():
             self.enter(score.name, score, module.__name__)
 
-    def is_one(self, value: object) -> TypeGuard[Score]:
+    def is_one(self, value: object) -> TypeGuard[Any]:
         """Return False: scores are built in."""
         return False
 
-    def describe_value(self, name: str, value: Score) -> Description:
-        """Return the description of a score."""
-        direction = "higher is better" if value.higher_is_better else "lower is better"
-        metadata = {"formula": value.formula, "source": value.source, "direction": direction}
-        return Description(self.kind, name, value.summary, metadata=metadata)
+    def describe_value(self, name: str, value: Any) -> Description:
+        """Return what a score says of itself."""
+        found: Description = value.description
+        return found
 
 
 _SCORES = _Scores(Path(__file__).parents[1] / "stats" / "scores.py")

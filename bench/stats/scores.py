@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from suites.description import docstring, first_paragraph
+from suites.description import Description, docstring, first_paragraph
 
 Matrix = NDArray[np.float64]
 
@@ -33,6 +33,13 @@ class Score:
     of: Callable[..., float] | None
     """Function of R; None if it needs more than R (``aia_rows``, ``intransigence``, ``min_acc``,
     ``wc_acc``, ``oos_auroc``, ``chrf``, ``prequential`` and its variants)."""
+
+    @property
+    def description(self) -> Description:
+        """What it says of itself."""
+        direction = "higher is better" if self.higher_is_better else "lower is better"
+        metadata = {"formula": self.formula, "source": self.source, "direction": direction}
+        return Description("score", self.name, self.summary, metadata=metadata)
 
 
 SCORES: dict[str, Score] = {}
