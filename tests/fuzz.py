@@ -375,23 +375,8 @@ class Fuzzer:
 
     def _header(self) -> tuple[object, Callable[[], object]]:
         key = json.loads(self.cells.read_bytes().splitlines()[0])["key"]
-        origin = {
-            "cell": "a",
-            "key": key,
-            "tasks_done": 5,
-            "tasks": 5,
-            "data": {"name": "digits", "fingerprint": "f"},
-        }
-        content = {
-            "schema": 1,
-            "reads": "images",
-            "model": "mlp",
-            "options": {"hidden": 10},
-            "labels": ["a", "b"],
-        }
-        content |= {"from": origin, "shape": [1, 8, 8], "scale": 16.0, "mean": [], "std": []}
         checkpoint = {"schema": 2, "key": key, "tensors": "1.safetensors", "tasks_done": 1, "scores": {}}
-        of = self.rng.choice((content, checkpoint))
+        of = self.rng.choice((json.loads((self.model / "lethe.json").read_bytes()), checkpoint))
         damaged = _damaged_file(of, _json, self.rng)
 
         def read() -> None:
