@@ -439,6 +439,10 @@ def test_check_prints_one_line_for_each_finding(command: Command, tmp_path: Path
         ("er --only al", "unknown check of a strategy 'al'"),
         ("er[buffer=x]", "er: buffer must be a whole number"),
         ("./none.py:M", "no such file"),
+        ("defaults", "name a suite: lethe check defaults digits"),
+        ("defaults none", "unknown suite 'none'"),
+        ("defaults digits --only alone", "--only chooses checks of a method"),
+        ("er --scenario class", "are options of lethe check defaults SUITE"),
     ],
 )
 def test_an_invalid_target_is_an_error_of_one_line(command: Command, words: str, said: str) -> None:

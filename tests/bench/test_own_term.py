@@ -153,20 +153,3 @@ def test_check_defaults_trains_and_names_methods(command: Command) -> None:
     assert not {"finetune", "joint", "ncm", "l2p"} & {*usual, *slow}
     assert {"si", "ewc", "er", "lwf"} <= {*usual}
     assert {"dgr", "rar"} <= {*slow}
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("defaults", "name a suite: lethe check defaults digits"),
-        ("defaults none", "unknown suite 'none'"),
-        ("defaults digits --only alone", "--only chooses checks of a method"),
-        ("er --scenario class", "are options of lethe check defaults SUITE"),
-    ],
-)
-def test_an_impossible_check_of_defaults_is_an_error_of_one_line(
-    command: Command, words: str, said: str
-) -> None:
-    code, _, err = command(f"check {words}")
-    assert (code, err.count("\n")) == (2, 1)
-    assert said in err
