@@ -39,6 +39,11 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def trial(names: str, out: Path) -> list[str]:
+    """Return the words of a quick trial of some strategies."""
+    return ["--device", "pretended", "--quick", "--strategies", names, "--out", str(out)]
+
+
 def only_strategies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the script measure next to nothing in the first part, and nothing in the others."""
     monkeypatch.setattr(gpu, "SECONDS", dict.fromkeys(gpu.SECONDS, -1.0) | {"strategies": 60.0})
@@ -49,19 +54,9 @@ def only_strategies(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_it_runs_with_its_six_packages_only(tmp_path: Path) -> None:
     """They are torch, numpy, pandas, scikit-learn, joblib and transformers; without MNIST it makes data."""
-    words = [
-        "--device",
-        "pretended",
-        "--quick",
-        "--strategies",
-        "er,gem",
-        "--out",
-        str(tmp_path / "gpu.jsonl"),
-    ]
     env = os.environ | {"LETHE_DATA": str(tmp_path), "LETHE_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, BLOCKED, *words], capture_output=True, text=True, check=False, env=env
-    )
+    command = [sys.executable, "-c", CODE, BLOCKED, *trial("er,gem", tmp_path / "gpu.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stderr
     found = lines_of(tmp_path / "gpu.jsonl")
     assert not [line for line in found if line["fault"]]
@@ -88,7 +83,7 @@ def test_a_strategy_that_waits_or_raises_has_its_record_and_the_others_go_on(
     monkeypatch.chdir(tmp_path)
     names = "./mine.py:Waits,./mine.py:Raises,finetune"
     out = tmp_path / "gpu.jsonl"
-    assert gpu.main(["--device", "pretended", "--quick", "--strategies", names, "--out", str(out)]) == 1
+    assert gpu.main(trial(names, out)) == 1
     waits, raises, finetune = [line for line in lines_of(out) if line["part"] == "strategies"]
     assert "a step waits" in waits["fault"]
     assert "mine.py:5" in waits["fault"]
@@ -96,9 +91,7 @@ def test_a_strategy_that_waits_or_raises_has_its_record_and_the_others_go_on(
     assert finetune["fault"] == ""
     assert "2 faults" in capsys.readouterr().out
     # A new process, after a fault of a kernel, leaves out what the file has.
-    assert gpu.main([
-        "--device", "pretended", "--quick", "--strategies", names, "--out", str(out), "--resume",
-    ]) == 1  # fmt: skip
+    assert gpu.main([*trial(names, out), "--resume"]) == 1
     assert [line["name"] for line in lines_of(out) if line["part"] == "strategies"].count("finetune") == 1
 
 
