@@ -4,9 +4,10 @@ import importlib
 from typing import Any
 
 from suites import aliases
+from suites.version import VERSION
 
 _HOMES = {"run": "bench.api", "load": "bench.api", "classes": "bench.results"}
-__version__ = "0.1.0"
+__version__ = VERSION
 
 aliases.install()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from suites import errors
+from suites.version import VERSION
 
 if TYPE_CHECKING:
     from bench.store import RunReader
@@ -85,9 +86,7 @@ def debugging() -> bool:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from bench import __version__
-
-        print(f"lethe {__version__}")
+        print(f"lethe {VERSION}")
         raise typer.Exit
 
 

@@ -13,7 +13,6 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 
-from bench import __version__
 from bench.report.captions import remarks
 from bench.report.figures import Drawn, begin_figures
 from bench.report.formats import CLOSE
@@ -28,6 +27,7 @@ from bench.report.parts import part_names, parts
 from bench.report.score_names import part_title
 from bench.report.summary import every_number
 from bench.results import Frames, Line
+from suites.version import VERSION
 
 _FOLDER = Path(__file__).parent
 
@@ -85,7 +85,7 @@ def make_page(
     return environment.get_template("page.html.jinja").generate(
         title=f"Lethe: {suites}" if suites else "Lethe",
         summary=f"{done} of {_planned(frames)} cells are done.",
-        version=__version__,
+        version=VERSION,
         css=(_FOLDER / "page.css").read_text(encoding="utf-8"),
         js=(_FOLDER / "page.js").read_text(encoding="utf-8"),
         titles=[part_title(suite, scenario) for suite, scenario in part_names(frames)],

@@ -1,0 +1,3 @@
+"""The version of Lethe, which its four packages share."""
+
+VERSION = "0.1.0"
