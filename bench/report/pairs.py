@@ -47,7 +47,7 @@ def both_families(best: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
     """Return the comparisons in pairs.csv: with the best of a column, and of every two strategies.
 
     Args:
-        best: The comparisons with the best; see ``summary_and_pairs``.
+        best: The comparisons with the best; see ``every_number``.
         every: See ``every_comparison``.
 
     Returns:
@@ -61,7 +61,7 @@ def both_families(best: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
 def significance(pairs: pd.DataFrame, frames: Frames, scores: Sequence[str]) -> list[str]:
     """Return a line for each suite, scenario and score: which strategies are significantly worse.
 
-    ``pairs`` are the comparisons with the best; see ``summary_and_pairs``.
+    ``pairs`` are the comparisons with the best; see ``every_number``.
     """
     lines = []
     chosen = pairs[pairs["column"].isin(scores)]

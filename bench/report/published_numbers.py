@@ -25,10 +25,11 @@ def rows(verdicts: Sequence[published.Verdict]) -> list[tuple[str, ...]]:
 def caption(table: published.Table, verdicts: Sequence[published.Verdict]) -> str:
     """Return what the numbers are, their spreads' kind and the rule of the verdict."""
     least = verdicts[0].least if verdicts else published.DIFFERENCE
+    said = table.file
     return (
-        f"{table.title} ({table.citation}). {table.score} in points, mean ± standard error (SEM) over seeds. "
+        f"{said.title} ({said.citation}). {said.score} in points, mean ± standard error (SEM) over seeds. "
         f"A difference is allowed up to max(3 sqrt(SEM published² + SEM ours²), {published.TOLERANCE}); a "
-        f"mean published without a spread is taken to be of {table.published_seeds} seeds that spread as "
+        f"mean published without a spread is taken to be of {said.published_seeds} seeds that spread as "
         "ours. Sees: the smallest true difference that would exceed what is allowed in 80 % of studies. "
         f"The verdict 'agrees' needs an allowed difference and a comparison that sees {least:g} points; "
         "otherwise it is 'cannot tell', with the number of seeds that would see that difference, or with the "

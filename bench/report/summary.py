@@ -149,25 +149,16 @@ def summary(frames: Frames, names: Sequence[str] | None = None, layout: Layout |
     interval are included, with ``layout.marks`` the ``Mark``, and ``untested``: why there is no test; if
     there are grids, ``chosen``: the setting of a row that is one.
     """
-    return summary_and_pairs(frames, names, layout)[0]
-
-
-def summary_and_pairs(
-    frames: Frames, names: Sequence[str] | None = None, layout: Layout | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return ``summary`` and, with ``layout.marks``, the comparisons behind its marks.
-
-    Those have a row per suite, scenario, column and strategy but the best, with the fields of
-    ``bench.stats.paired.against``; ``rival`` is the best.
-    """
     layout = layout or Layout()
-    return every_number(frames, _in_tables(chosen_scores(names, layout), layout), layout)
+    return every_number(frames, scores_in_tables(chosen_scores(names, layout), layout), layout)[0]
 
 
 def every_number(frames: Frames, scores: Sequence[str], layout: Layout) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return ``summary_and_pairs`` with the columns of some scores and, ``layout.per_task``, of the tasks.
+    """Return ``summary`` of some scores, and of the tasks with ``layout.per_task``, and the comparisons.
 
-    A report computes those of all scores once; ``numbers_in_tables`` returns those that its tables show.
+    With ``layout.marks``, those behind the marks: a row per suite, scenario, column and strategy but the
+    best, with the fields of ``bench.stats.paired.against``; ``rival`` is the best. A report computes all
+    scores once; ``numbers_in_tables`` returns those that its tables show.
     """
     if frames.cells.empty:
         return pd.DataFrame(), pd.DataFrame()
@@ -199,7 +190,7 @@ def every_number(frames: Frames, scores: Sequence[str], layout: Layout) -> tuple
     return frame.drop(columns=["place", "order"]).reset_index(drop=True), pairs
 
 
-def _in_tables(scores: Sequence[str], layout: Layout) -> Sequence[str]:
+def scores_in_tables(scores: Sequence[str], layout: Layout) -> Sequence[str]:
     """Return the scores that are columns of tables."""
     return ("acc",) if layout.per_task else scores
 
@@ -207,8 +198,8 @@ def _in_tables(scores: Sequence[str], layout: Layout) -> Sequence[str]:
 def numbers_in_tables(
     every: tuple[pd.DataFrame, pd.DataFrame], scores: Sequence[str], layout: Layout
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return ``summary_and_pairs`` from ``every_number`` of more scores."""
-    hidden = {*SCORES} - {*_in_tables(scores, layout)}
+    """Return the columns of tables from ``every_number``, which may have more."""
+    hidden = {*SCORES} - {*scores_in_tables(scores, layout)}
     numbers, pairs = (part[~part["column"].isin(hidden)] if len(part) else part for part in every)
     return numbers.reset_index(drop=True), pairs.reset_index(drop=True)
 

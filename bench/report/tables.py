@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from bench.report.captions import caption, remarks
 from bench.report.families import bounds, families, place
@@ -25,12 +24,13 @@ from bench.report.summary import (
     SPEED,
     Entry,
     entry,
+    every_number,
     numbers_in_tables,
     order_over_suites,
     rows,
-    summary_and_pairs,
+    scores_in_tables,
 )
-from bench.report.text_tables import line, plain, print_table
+from bench.report.text_tables import empty_table, line, plain, print_table
 from bench.report.tuned_rows import NOT_TUNED, TUNING_CAPTION, TUNING_HEADER, not_tuned, tuning_rows
 from bench.results import Frames, Grid
 from bench.stats import SCORES
@@ -54,7 +54,7 @@ class Tables:
     numbers: pd.DataFrame
     """See ``summary``."""
     pairs: pd.DataFrame
-    """See ``summary_and_pairs``."""
+    """See ``every_number``."""
     shown: tuple[TextTable, ...]
     remarks: tuple[str, ...]
     """Lines below the tables on cells that are not done, not shown, not defined, or stale."""
@@ -78,10 +78,8 @@ def tables(
     """
     layout = layout or Layout()
     scores = chosen_scores(names, layout)
-    if every is None:
-        numbers, pairs = summary_and_pairs(frames, names, layout)
-    else:
-        numbers, pairs = numbers_in_tables(every, scores, layout)
+    every = every or every_number(frames, scores_in_tables(scores, layout), layout)
+    numbers, pairs = numbers_in_tables(every, scores, layout)
     shown: list[TextTable] = []
     if len(numbers):
         shown = _wide(frames, numbers, scores, layout) if layout.wide else by_part(frames, numbers, layout)
@@ -172,9 +170,7 @@ def _grouped(
 def print_tables(made: Tables, console: Console) -> None:
     """Print tables to a terminal."""
     for shown in made.shown:
-        table = Table(title=escape(shown.title), title_justify="left")
-        for i, name in enumerate(shown.header):
-            table.add_column(escape(name), justify="right" if i else "left", overflow="fold")
+        table = empty_table(shown.header, shown.title)
         for row in shown.rows:
             if len(row) == 1:
                 table.add_section()

@@ -12,14 +12,20 @@ Rows = Sequence[Sequence[str]]
 
 def print_rows(header: Sequence[str], rows: Rows, console: Console, caption: str = "") -> None:
     """Print a table to a terminal."""
-    table = Table(title_justify="left")
-    for i, name in enumerate(header):
-        table.add_column(name, justify="right" if i else "left", overflow="fold")
+    table = empty_table(header)
     for row in rows:
         table.add_row(*map(escape, row))
     print_table(table, console)
     if caption:
         console.print(escape(caption))
+
+
+def empty_table(header: Sequence[str], title: str | None = None) -> Table:
+    """Return a table for a terminal, its first column aligned left and the others right."""
+    table = Table(title=title and escape(title), title_justify="left")
+    for i, name in enumerate(header):
+        table.add_column(escape(name), justify="right" if i else "left", overflow="fold")
+    return table
 
 
 def print_table(table: Table, console: Console) -> None:

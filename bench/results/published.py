@@ -50,24 +50,21 @@ class Table:
     """A published table and how to run it."""
 
     name: str
-    title: str
-    citation: str
-    suite: str
-    score: str
-    first_seed: int
-    published_seeds: int
-    settings: dict[str, str]
+    file: PublishedTable
+    """What its file says."""
     entries: tuple[Entry, ...]
+    """Its numbers, by method and scenario."""
 
     def requests(self, seeds: int, only: Sequence[str] = (), scenarios: Sequence[str] = ()) -> list[Request]:
         """Return the requests to run, one per scenario; raises UserError as ``chosen`` does."""
         chosen = self.chosen(only, scenarios)
-        numbers = tuple(range(self.first_seed, self.first_seed + seeds))
+        numbers = tuple(range(self.file.first_seed, self.file.first_seed + seeds))
+        settings = {name: text_of(value) for name, value in self.file.settings.items()}
         found = []
         for scenario in SCENARIOS:
             selectors = tuple(dict.fromkeys(e.selector for e in chosen if e.scenario == scenario))
             if selectors:
-                found.append(Request(self.suite, selectors, (scenario,), numbers, self.settings))
+                found.append(Request(self.file.suite, selectors, (scenario,), numbers, settings))
         return found
 
     def chosen(self, only: Sequence[str] = (), scenarios: Sequence[str] = ()) -> list[Entry]:
@@ -107,17 +104,7 @@ def read(name: str) -> Table:
         if number is not None:
             sem = as_sem(number.spread, found.spread, found.published_seeds)
             entries.append(Entry(entry.method, scenario, entry.run, number.mean, sem, number.note))
-    return Table(
-        path.stem,
-        found.title,
-        found.citation,
-        found.suite,
-        found.score,
-        found.first_seed,
-        found.published_seeds,
-        {name: text_of(value) for name, value in found.settings.items()},
-        tuple(entries),
-    )
+    return Table(path.stem, found, tuple(entries))
 
 
 def as_sem(spread: float | None, kind: str, n: int) -> float | None:
@@ -239,12 +226,12 @@ def compare(
         for selector in request.strategies
     }
     cells = {asked: [c.key for c in request.cells()] for asked, request in alone.items()}
-    values = frames.scores[frames.scores["score"] == table.score].set_index("key")["value"]
+    values = frames.scores[frames.scores["score"] == table.file.score].set_index("key")["value"]
     verdicts = []
     for entry in table.chosen(only, scenarios):
         ours = [100 * values[key] for key in cells[entry.scenario, entry.selector] if key in values.index]
         s = summarise(ours)
         asked = entry.scenario, entry.selector
         unresolved = alone[asked].unresolved.get(asked, "")
-        verdicts.append(Verdict(entry, s.n, s.mean, s.sd, table.published_seeds, least, unresolved))
+        verdicts.append(Verdict(entry, s.n, s.mean, s.sd, table.file.published_seeds, least, unresolved))
     return verdicts

@@ -11,7 +11,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
@@ -87,21 +87,16 @@ def compare_pairs(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.D
     return out[list(Paired.__annotations__)]
 
 
-def sign_flip(differences_N: ArrayLike, *, flips: int = FLIPS, seed: int = 0) -> float:
-    """Return two-sided p of the sign-flip permutation test: the share of sign patterns with |sum| as large.
-
-    Under the null hypothesis that a and b can be exchanged within a seed, all sign patterns are equally
-    likely. Up to 30 pairs all 2^n are counted, so p is exact. For more pairs ``flips`` patterns are drawn
-    with ``seed``, and p = (1 + hits) / (1 + flips), which is never 0 (Phipson & Smyth 2010).
-    """
-    [p] = sign_flips([np.asarray(differences_N, dtype=float)], flips=flips, seed=seed)
-    return p
-
-
 def sign_flips(
     differences: Sequence[NDArray[np.float64]], *, flips: int = FLIPS, seed: int = 0
 ) -> list[float]:
-    """Return p of ``sign_flip`` for many rows of differences; rows of equal length share drawn patterns."""
+    """Return two-sided p of the sign-flip permutation test of each row: of sign patterns with |sum| as large.
+
+    Under the null hypothesis that a and b can be exchanged within a seed, all sign patterns are equally
+    likely. Up to 30 pairs all 2^n are counted, so p is exact. For more pairs ``flips`` patterns are drawn
+    with ``seed``, the same for rows of equal length, and p = (1 + hits) / (1 + flips), which is never 0
+    (Phipson & Smyth 2010).
+    """
     found = [math.nan] * len(differences)
     drawn: dict[int, list[int]] = {}
     for place, d in enumerate(differences):
@@ -161,18 +156,13 @@ def _slack(d: NDArray[np.float64]) -> NDArray[np.float64]:
     return slack
 
 
-def wilcoxon(differences_N: ArrayLike) -> float:
-    """Return the two-sided p of Wilcoxon's (1945) signed-rank test; zeros are left out.
+def wilcoxons(differences: Sequence[NDArray[np.float64]]) -> list[float]:
+    """Return the two-sided p of Wilcoxon's (1945) signed-rank test of each row; zeros are left out.
 
     It is the sign-flip test of the signed ranks, so p is exact up to 30 pairs, also with ties; for more pairs
     it is scipy's. (With ties, scipy counts the patterns one by one in Python, a second per comparison.)
+    Rows alike are computed together.
     """
-    [p] = wilcoxons([np.asarray(differences_N, dtype=float)])
-    return p
-
-
-def wilcoxons(differences: Sequence[NDArray[np.float64]]) -> list[float]:
-    """Return p of ``wilcoxon`` for many rows of differences; those alike are computed together."""
     found = [1.0 if len(d) else math.nan for d in differences]
     # Accuracies are ratios of counts: rounded, so that equal differences are exact ties.
     rounded = [np.round(d, 12) for d in differences]

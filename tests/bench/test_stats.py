@@ -8,7 +8,7 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bench.report.power_table import rows
@@ -32,11 +32,19 @@ from bench.stats import (
     summarise,
 )
 from bench.stats.intervals import iqm
-from bench.stats.paired import FLIPS, sign_flip, sign_flips, wilcoxon, wilcoxons
+from bench.stats.paired import FLIPS, sign_flips, wilcoxons
 from bench.stats.ranking import not_distinguished
 from tests.conftest import refused
 
 STUDIES = 2_000
+
+
+def sign_flip(differences: ArrayLike, **how: int) -> float:
+    return sign_flips([np.asarray(differences, dtype=float)], **how)[0]
+
+
+def wilcoxon(differences: ArrayLike) -> float:
+    return wilcoxons([np.asarray(differences, dtype=float)])[0]
 
 
 def scores(values: dict[tuple[str, str], list[float]], score: str = "acc") -> pd.DataFrame:

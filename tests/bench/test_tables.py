@@ -24,7 +24,7 @@ from bench.report.formats import speed
 from bench.report.latex import escaped, latex
 from bench.report.origin import ranges
 from bench.report.parts import parts, stem
-from bench.report.summary import by_final, summary, summary_and_pairs
+from bench.report.summary import by_final, summary
 from bench.report.tables import Tables, in_markdown, markdown
 from bench.results import Frames, choose, load, read_names
 from bench.schema import checked_json
@@ -91,15 +91,15 @@ def test_speeds_have_two_significant_digits_or_all_before_the_point(value: float
 
 def test_marks_follow_from_the_paired_comparisons(tmp_path: Path) -> None:
     frames = three(tmp_path)
-    numbers, pairs = summary_and_pairs(frames, ["acc", "forgetting"], ALL)
-    marks = numbers.set_index(["identity", "column"])["mark"]
+    made_ = tables(frames, ["acc", "forgetting"], ALL)
+    marks, pairs = made_.numbers.set_index(["identity", "column"])["mark"], made_.pairs
     expected = {"er": "best", "agem": "close", "ewc": "worse", "joint": ""}  # a bound is not compared
     assert {name: marks[name, "acc"] for name in expected} == expected
     ewc = pairs.set_index(["identity", "column"]).loc[("ewc", "acc")]
     assert (ewc["rival"], ewc["p_holm"]) == ("er", pytest.approx(2 * 2 / 2**8))
     assert marks["er", "forgetting"] == "best"  # the lowest
     assert set(pairs["identity"]) == {"agem", "ewc"}
-    text = markdown(frames, ["acc", "forgetting"], ALL)
+    text = in_markdown(made_)
     assert re.search(r"\| er \| 8 \| \*\*75\.19 ± \d\.\d\d\*\* \|", text)
     assert "| joint | 8 | 87.50 ± 0.00 |" in text
     assert text.index("| joint") < text.index("| er ")  # highest first
@@ -228,8 +228,7 @@ def test_comparisons_use_common_seeds_only(tmp_path: Path) -> None:
     """The seed that only er has would reverse the comparison."""
     finals = [60, 62, 64, 66, 68, 70, 72]
     cells = seeds("er", [*finals, 0]) | seeds("ewc", [f - 5 for f in finals])
-    _, pairs = summary_and_pairs(load(toy_run(tmp_path, cells)), ["acc"], ALL)
-    (row,) = pairs.to_dict("records")
+    (row,) = tables(load(toy_run(tmp_path, cells)), ["acc"], ALL).pairs.to_dict("records")
     assert (row["rival"], row["n"]) == ("ewc", 7)
     assert row["mean"] == pytest.approx(0.025)
     assert (row["p"], row["verdict"]) == (2 / 2**7, "better")
