@@ -216,8 +216,9 @@ def _stale_and_left_out(frames: Frames) -> pd.DataFrame:
 def _values(frames: Frames, scores: Sequence[str], layout: Layout) -> tuple[pd.DataFrame, list[str]]:
     """Return all values of the table, a row per cell and column, and the columns in order."""
     shown, columns = [*KEYS, "seed", "column", "value"], [*scores, *SPEED]
-    found = frames.scores[frames.scores["score"].isin(scores)]
-    parts = [found.rename(columns={"score": "column"})[shown]]
+    # Millions of rows in a large report: each is copied once.
+    chosen = frames.scores["score"].isin(scores)
+    parts = [frames.scores.loc[chosen, [*KEYS, "seed", "score", "value"]].set_axis(shown, axis=1)]
     if layout.per_task:
         test = frames.matrix[frames.matrix["split"] == frames.split]
         test = test[test["key"].isin(frames.scores["key"])]
