@@ -124,7 +124,7 @@ def disk_full(*_: Any, **__: Any) -> None:
 @pytest.mark.parametrize(
     "place",
     [
-        "bench.store.run_folder.write_tensors",
+        "bench.store.checkpoints.write_tensors",
         "bench.store.run_folder.append",
         "bench.store.saved_models.write_tensors",
     ],
