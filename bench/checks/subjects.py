@@ -1,4 +1,7 @@
-"""A method to check: its cells on generated streams, and its runs, with their comparison."""
+"""A method to check: its cells on generated streams, and its runs, with their comparison.
+
+Axes: T tasks.
+"""
 
 from __future__ import annotations
 
@@ -124,19 +127,16 @@ def compared(ours: Fields, theirs: Fields, of_texts: bool = False) -> str:
     names = differing_fields(ours, theirs)
     if not names:
         return ""
-    pairs = [
-        (a, b) for a, b in zip(ours["loss"], theirs["loss"], strict=True) if a is not None and b is not None
-    ]
-    far = [abs(a - b) / max(abs(a), abs(b), 1e-12) for a, b in pairs]
+    a_T, b_T = (np.array(record["loss"], dtype=float) for record in (ours, theirs))  # NaN where it rests
+    far_T = np.nan_to_num(np.abs(a_T - b_T) / np.maximum(np.maximum(np.abs(a_T), np.abs(b_T)), 1e-12))
     right = [np.array(r["test"]["right"], dtype=float) for r in (ours, theirs)] if "test" in ours else []
     rows = float(np.nanmax(np.abs(right[0] - right[1]))) if right else 0.0
-    if of_texts and max(far, default=0) <= 1e-2 and rows <= 3:
+    if of_texts and far_T.max(initial=0) <= 1e-2 and rows <= 3:
         return ""
-    task = next((t for t, d in enumerate(far) if d > 0), None)
-    if task is None:
+    if not far_T.any():
         return f"{', '.join(names)} differ"
-    a, b = pairs[task]
-    return f"loss of task {task + 1} is {a:.6g} and {b:.6g}" + (_BY_ROUNDING if max(far) <= _ROUNDING else "")
+    task, rounded = int((far_T > 0).argmax()), far_T.max() <= _ROUNDING
+    return f"loss of task {task + 1} is {a_T[task]:.6g} and {b_T[task]:.6g}{_BY_ROUNDING if rounded else ''}"
 
 
 def beyond_rounding(ours: Fields, theirs: Fields, of_texts: bool = False) -> str:
