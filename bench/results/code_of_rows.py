@@ -28,8 +28,8 @@ class CodeOfRows:
         """
         rows: dict[tuple[str, str, str], dict[str, Outcome]] = {}
         for cell in cells:
-            if has_result(cell):
-                latest = rows.setdefault(row(cell), {})
+            if cell.has_result:
+                latest = rows.setdefault(cell.row, {})
                 before = latest.get(cell.origin.code)
                 if before is None or before.origin.written <= cell.origin.written:
                     latest[cell.origin.code] = cell
@@ -38,8 +38,8 @@ class CodeOfRows:
         others: list[tuple[Outcome, str]] = []
         stale: dict[str, str] = {}
         for cell in cells:
-            if has_result(cell):
-                shown = chosen[row(cell)]
+            if cell.has_result:
+                shown = chosen[cell.row]
                 if not self._are_same(cell, cell.origin.code, shown.origin.code):
                     others.append((cell, f"code {self._words(cell)}, not {self._words(shown)}"))
                     continue
@@ -68,16 +68,6 @@ class CodeOfRows:
         return self._same[asked]
 
 
-def row(cell: Outcome) -> tuple[str, str, str]:
-    """Return the row of a table to which a cell belongs."""
-    return cell.spec["suite"], cell.spec["scenario"], cell.identity
-
-
 def _made_from(cell: Outcome) -> MadeFrom:
     spec = cell.spec
     return spec["strategy"], spec["suite"], spec["model"]
-
-
-def has_result(cell: Outcome) -> bool:
-    """Return whether a cell has a result."""
-    return cell.status in ("done", "diverged")

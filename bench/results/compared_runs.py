@@ -13,7 +13,7 @@ from typing import get_args
 from bench.results.compared_scores import SIZES, judged_scores
 from bench.results.frames import Frames, of_merged
 from bench.results.merge import merge
-from bench.results.paired_cells import Pair, pairs
+from bench.results.paired_cells import pairs
 from bench.results.setup_differences import other_steps, repeats, setup_differences
 from bench.schema import ANY, Comparison, Expectation, Lost, Project, Unreadable, read_toml
 from bench.stats import SCORES
@@ -93,7 +93,7 @@ def compare_frames(
         raise UserError(
             f"{names[0]} and {names[1]} have no done cell of the same suite, scenario, strategy and seed"
         )
-    rows = [(row, list(found)) for row, found in groupby(done, lambda pair: pair.row)]
+    rows = [(row, list(found)) for row, found in groupby(done, lambda pair: pair.base.row)]
     setup = list(setup_differences(of_base, of_new, done, rows))
     reasons = [d for d in setup if d.what in ("plan", "data", "versions", "device")]
     if expect == "equal" and reasons:
@@ -111,7 +111,8 @@ def compare_frames(
         only_new=only_new,
         setup=setup,
         lost=[
-            Lost(cell=_title(p), status=p.new.status, why=p.new.why or "no reason is recorded") for p in lost
+            Lost(cell=p.base.title, status=p.new.status, why=p.new.why or "no reason is recorded")
+            for p in lost
         ],
         steps=[words for row, found in rows if (words := other_steps(row, found))],
         repeated=[" ".join(row) for row, found in rows if repeats(found)],
@@ -131,10 +132,6 @@ def find_run(name: str | Path) -> Path:
     known = [run.name.removesuffix(".lethe.gz") for run in packed_runs(REFERENCE)]
     named = f", or one of {', '.join(known)} in {REFERENCE}" if known else " or packed file"
     raise UserError(f"{name} is not a run: give its folder{named}")
-
-
-def _title(pair: Pair) -> str:
-    return f"{' '.join(pair.row)} seed {pair.base.spec['seed']}"
 
 
 def _unread(frames: Frames) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import suites
 from bench.plan import Staleness, Value, text_of
-from bench.results.code_of_rows import CodeOfRows, has_result, row
+from bench.results.code_of_rows import CodeOfRows
 from bench.results.outcome import Outcome, outcomes
 from bench.schema import Equivalences, Manifest
 from bench.store import RunReader, equivalences_if_readable
@@ -128,7 +128,7 @@ def _merge_alike(runs: Sequence[_Run], preferred: Path | None, merged: Merged, h
     for key, entries in found.items():
         cell, run = max(entries, key=lambda entry: _rank(entry[0]))
         if not all(_agree(other, cell) for other, _ in entries):
-            own = [entry for entry in entries if entry[1].folder == preferred and has_result(entry[0])]
+            own = [entry for entry in entries if entry[1].folder == preferred and entry[0].has_result]
             if not own:
                 contradicting[key] = entries
                 continue
@@ -146,7 +146,7 @@ def _merge_alike(runs: Sequence[_Run], preferred: Path | None, merged: Merged, h
         merged.cells.append(cell)
     if contradicting:
         folders = sorted({run.folder for entries in contradicting.values() for _, run in entries})
-        titles = some([_title(contradicting[key][0][0]) for key in sorted(contradicting)], _SHOWN)
+        titles = some([contradicting[key][0][0].title for key in sorted(contradicting)], _SHOWN)
         many = "1 cell" if len(contradicting) == 1 else f"{len(contradicting)} cells"
         what = f"{' and '.join(map(str, folders))} have different results of {many} ({titles})"
         raise UserError(f"{what}: {_choices(folders)}")
@@ -154,16 +154,12 @@ def _merge_alike(runs: Sequence[_Run], preferred: Path | None, merged: Merged, h
 
 def _agree(a: Outcome, b: Outcome) -> bool:
     """Return whether two records of a cell agree."""
-    return not (has_result(a) and has_result(b)) or a.origin.content == b.origin.content
+    return not (a.has_result and b.has_result) or a.origin.content == b.origin.content
 
 
 def _rank(cell: Outcome) -> tuple[int, str, str]:
     """Return a sort key that chooses between records that agree, independent of their order."""
     return _ORDER.index(cell.status), cell.origin.written, repr(cell.numbers)
-
-
-def _title(cell: Outcome) -> str:
-    return f"{cell.spec['suite']} {cell.spec['scenario']} {cell.identity} seed {cell.spec['seed']}"
 
 
 def _choices(folders: Sequence[Path]) -> str:
@@ -297,12 +293,12 @@ def disambiguate_identities(
     """
     variants: dict[tuple[str, str, str], list[dict[str, Value]]] = {}
     for cell in cells:
-        known, own = variants.setdefault(row(cell), []), setting(cell)
+        known, own = variants.setdefault(cell.row, []), setting(cell)
         if own not in known:
             known.append(own)
     out = []
     for cell in cells:
-        of_row = variants[row(cell)]
+        of_row = variants[cell.row]
         given = (apart or {}).get((cell.spec["suite"], cell.spec["scenario"]), ())
         if len(of_row) > 1 or given:
             own = setting(cell)

@@ -121,6 +121,21 @@ class Outcome:
     label: str = ""
     """Label of its run."""
 
+    @property
+    def row(self) -> tuple[str, str, str]:
+        """The row of a table to which it belongs: suite, scenario and strategy."""
+        return self.spec["suite"], self.spec["scenario"], self.identity
+
+    @property
+    def title(self) -> str:
+        """The cell in words."""
+        return f"{' '.join(self.row)} seed {self.spec['seed']}"
+
+    @property
+    def has_result(self) -> bool:
+        """Whether it is done or diverged."""
+        return self.status in ("done", "diverged")
+
 
 def outcomes(compared: bool = False) -> Callable[[Fields], Outcome]:
     """Return a function that makes outcomes from records; equal parts share one object.

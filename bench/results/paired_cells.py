@@ -18,11 +18,6 @@ class Pair:
     new: Outcome
 
     @property
-    def row(self) -> tuple[str, str, str]:
-        """Suite, scenario and strategy."""
-        return self.base.spec["suite"], self.base.spec["scenario"], self.base.identity
-
-    @property
     def equal(self) -> bool:
         """Whether the records are equal bit for bit, without timings and provenance."""
         return self.base.origin.content == self.new.origin.content
@@ -41,7 +36,7 @@ def pairs(base: Frames, new: Frames) -> tuple[list[Pair], int, int]:
     found = [Pair(cell, new.outcomes[key]) for key, cell in base.outcomes.items() if key in new.outcomes]
     left = {n: _unique(f, {p.base.key for p in found}) for n, f in (("base", base), ("new", new))}
     found += [Pair(cell, left["new"][at]) for at, cell in left["base"].items() if at in left["new"]]
-    found.sort(key=lambda pair: (pair.row, pair.base.spec["seed"]))
+    found.sort(key=lambda pair: (pair.base.row, pair.base.spec["seed"]))
     return found, len(base.outcomes) - len(found), len(new.outcomes) - len(found)
 
 

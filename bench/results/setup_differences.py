@@ -23,7 +23,7 @@ def setup_differences(
     found: dict[tuple[str, str, str, str], dict[str, None]] = {}
     for pair in done:
         for difference in _differences(pair, base, new):
-            found.setdefault(difference, {})[" ".join(pair.row)] = None
+            found.setdefault(difference, {})[" ".join(pair.base.row)] = None
     for row, of_row in rows:
         was, now = _seeds(base, of_row[0].base), _seeds(new, of_row[0].new)
         if was != now:

@@ -43,20 +43,13 @@ def iqm(values_BN: Array) -> Array:
 AGGREGATES: dict[str, Callable[[Array], Array]] = {"mean": mean, "iqm": iqm}
 
 
-def resampled(values_BN: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Array:
-    """Return values_RBN, seeds drawn with replacement within each block.
-
-    The draws depend only on ``seed`` and the shape, so all strategies get the same ones: with equal seeds
-    they share streams and initial weights.
-    """
-    values = np.asarray(values_BN, dtype=float)
-    drawn = _draws(values.shape, resamples, seed)
-    return np.take_along_axis(values[None], drawn, axis=-1)
-
-
 @lru_cache(1)
 def _draws(shape: tuple[int, ...], resamples: int, seed: int) -> NDArray[np.int64]:
-    """Return the drawn indices_RBN, the same for all strategies of a report."""
+    """Return indices_RBN of seeds, drawn with replacement within each block.
+
+    They depend only on ``seed`` and the shape, so all strategies get the same ones: with equal seeds they
+    share streams and initial weights.
+    """
     return np.random.default_rng(seed).integers(0, shape[-1], size=(resamples, *shape))
 
 
@@ -73,7 +66,8 @@ def aggregate(
     """Return the ``mean`` or ``iqm`` over blocks and seeds with its interval."""
     function = AGGREGATES[kind]
     values = np.asarray(values_BN, dtype=float)
-    low, high = _ends(function(resampled(values, resamples=resamples, seed=seed)))
+    drawn_RBN = _draws(values.shape, resamples, seed)
+    low, high = _ends(function(np.take_along_axis(values[None], drawn_RBN, axis=-1)))
     return Estimate(float(function(values)), float(low), float(high))
 
 

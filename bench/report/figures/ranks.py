@@ -11,29 +11,23 @@ from bench.report.formats import p_value, rank_text
 from bench.report.score_names import in_words
 from bench.report.summary import rank_competitors
 from bench.results import Frames
-from bench.stats import Ranking, cliques
+from bench.stats import cliques
 
 _ROW = 0.15
 
 
-def ranks_data(ranking: Ranking) -> pd.DataFrame:
-    """Return the mean rank of every strategy, 1 the best, as ``ranking`` of the tables across suites has it.
-
-    A block is a suite: the mean final accuracy over common seeds. Each row has the number of suites, the
-    critical difference at 5 % and the p-value of Friedman's test too.
-    """
-    data = pd.DataFrame({"identity": ranking.ranks.index, "rank": ranking.ranks.to_numpy()})
-    return data.assign(suites=len(ranking.seeds), difference=ranking.critical_difference, p=ranking.p)
-
-
 def ranks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
-    """Draw the critical-difference diagram, where there are several suites and at least three competitors."""
+    """Draw the critical-difference diagram, where there are several suites and at least three competitors.
+
+    A block is a suite: the mean final accuracy over common seeds, as in the tables across suites.
+    """
     ranking = rank_competitors(frames, "acc")
     if isinstance(ranking, str):
         return None
-    data = ranks_data(ranking)
-    names, places = data["identity"].tolist(), data["rank"].tolist()
+    names, places = ranking.ranks.index.tolist(), ranking.ranks.tolist()
     difference, k = ranking.critical_difference, len(names)
+    data = pd.DataFrame({"identity": names, "rank": places})
+    data = data.assign(suites=len(ranking.seeds), difference=difference, p=ranking.p)
     groups = cliques(places, difference)
     half = -(-k // 2)
     texts = [label(n, 40 if looks.wide else 14).replace("\n", "\n  ") for n in names]
