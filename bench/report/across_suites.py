@@ -10,10 +10,10 @@ from bench.report.captions import about_bounds
 from bench.report.families import bounds
 from bench.report.formats import interval, p_value, points, rank_text
 from bench.report.score_names import head, unit_words
-from bench.report.summary import competitors, rank_competitors
+from bench.report.summary import rank_competitors
 from bench.report.text_tables import markdown_rows, plain
 from bench.results import Frames
-from bench.stats import ALPHA, SCORES, Estimate, Ranking, aggregate, complete, improvement
+from bench.stats import ALPHA, SCORES, Estimate, Ranking, aggregate, improvement
 
 _EXPLAINED = (
     "Ranks of means over common seeds, 1 the best. IQM and mean over blocks and seeds {units}, with 95 % "
@@ -31,13 +31,11 @@ class Across:
     the first in rank."""
     lines: tuple[str, ...]
     """The same in Markdown, with the tests; empty for a run of one suite in one scenario."""
-    rankings: dict[str, Ranking]
-    """By score, those that could be made."""
 
 
 def across(frames: Frames, scores: Sequence[str]) -> Across:
     """Rank the competitors over all suites and scenarios."""
-    parts, lines, rankings = [], [], {}
+    parts, lines = [], []
     if len(frames.cells[["suite", "scenario"]].drop_duplicates()) > 1:
         explained = _EXPLAINED.format(units=unit_words(frames.score))
         words = " ".join(filter(None, [explained, about_bounds(bounds(frames))]))
@@ -47,16 +45,14 @@ def across(frames: Frames, scores: Sequence[str]) -> Across:
             if isinstance(ranking, str):
                 lines += [plain(ranking[0].upper() + ranking[1:] + "."), ""]
                 continue
-            rankings[score] = ranking
-            parts.append(_numbers(competitors(frames, score), ranking))
+            parts.append(_numbers(ranking))
             lines += [*_lines(ranking, parts[-1], head(score, frames.score)), ""]
-    return Across(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(), tuple(lines), rankings)
+    return Across(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(), tuple(lines))
 
 
-def _numbers(scores: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
-    whole = complete(scores[scores["identity"].isin(ranking.ranks.index)], ranking.score)
+def _numbers(ranking: Ranking) -> pd.DataFrame:
     sign = 1 if SCORES[ranking.score].higher_is_better else -1
-    values = whole.values()
+    values = ranking.whole.values()
     first = values[ranking.ranks.index[0]]
     rows = []
     for name, place in ranking.ranks.items():
@@ -66,7 +62,7 @@ def _numbers(scores: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
             row |= _flat(kind, aggregate(own, kind))
         rows.append(row | _flat("better_than_first", improvement(sign * own, sign * first)))
     n_seeds = next(iter(values.values())).shape[1]
-    return pd.DataFrame(rows).assign(blocks=len(ranking.seeds), seeds=n_seeds)
+    return pd.DataFrame(rows).assign(blocks=len(ranking.whole.blocks), seeds=n_seeds)
 
 
 def _flat(name: str, estimate: Estimate) -> dict[str, float]:
@@ -83,11 +79,11 @@ def _lines(ranking: Ranking, numbers: pd.DataFrame, title: str) -> list[str]:
     for r in numbers.to_dict("records"):
         better = f"{points(r['better_than_first'], 0)} %"
         rows.append([r["identity"], rank_text(r["rank"]), _interval(r, "iqm"), _interval(r, "mean"), better])
-    seeds = sorted(set(ranking.seeds.values()))
+    seeds = sorted(set(ranking.whole.seeds.values()))
     common = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     used = int(numbers["seeds"].iloc[0])
     words = [
-        f"{len(ranking.seeds)} blocks (suite and scenario), {common} common seeds each.",
+        f"{len(ranking.whole.blocks)} blocks (suite and scenario), {common} common seeds each.",
         f"IQM and mean over {used} seeds of each.",
         f"Friedman: p = {p_value(ranking.p)}.",
     ]
@@ -99,5 +95,6 @@ def _lines(ranking: Ranking, numbers: pd.DataFrame, title: str) -> list[str]:
         )
     else:
         words.append("No difference between strategies is significant, so pairs are not tested.")
-    words += [f"Left out: {'; '.join(ranking.left_out)}."] if ranking.left_out else []
+    left_out = "; ".join(ranking.whole.left_out)
+    words += [f"Left out: {left_out}."] if left_out else []
     return [markdown_rows(header, rows), "", plain(" ".join(words))]

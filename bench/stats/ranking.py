@@ -83,8 +83,8 @@ class Ranking:
     score: str
     ranks: pd.Series
     """Mean rank of each strategy, best first; rank 1 is best, ties share the mean of their ranks."""
-    seeds: dict[Block, int]
-    left_out: tuple[str, ...]
+    whole: Complete
+    """The values that are ranked."""
     p: float
     """p of Friedman's test (chi-squared) that all strategies have equal ranks."""
     critical_difference: float
@@ -110,7 +110,7 @@ def rank(scores: pd.DataFrame, score: str) -> Ranking | str:
     p = 1.0 if alike else float(stats.friedmanchisquare(*(rounded[n] for n in names)).pvalue)
     difference = critical_difference(len(names), len(means))
     groups = not_distinguished(ranks, difference)
-    return Ranking(score, ranks, whole.seeds, whole.left_out, p, difference, groups)
+    return Ranking(score, ranks, whole, p, difference, groups)
 
 
 def critical_difference(strategies: int, blocks: int) -> float:

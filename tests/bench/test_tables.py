@@ -496,7 +496,7 @@ def test_the_stages_of_many_cells_run(tmp_path: Path, without_figures: None) -> 
     assert (frames.cells["status"] == "done").sum() == len(frames.cells) == 84
     made_ = tables(frames, None, ALL)
     assert (len(made_.shown), made_.shown[0].rows[0][0].text) == (3, "method-0")
-    assert len(across(frames, ["acc"]).rankings["acc"].ranks) == 4
+    assert len(across(frames, ["acc"]).numbers) == 4
 
 
 def test_files_of_a_report_are_not_hidden_distinct_and_short_enough() -> None:

@@ -27,7 +27,7 @@ def ranks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
     names, places = ranking.ranks.index.tolist(), ranking.ranks.tolist()
     difference, k = ranking.critical_difference, len(names)
     data = pd.DataFrame({"identity": names, "rank": places})
-    data = data.assign(suites=len(ranking.seeds), difference=difference, p=ranking.p)
+    data = data.assign(suites=len(ranking.whole.blocks), difference=difference, p=ranking.p)
     groups = cliques(places, difference)
     half = -(-k // 2)
     texts = [label(n, 40 if looks.wide else 14).replace("\n", "\n  ") for n in names]
@@ -54,7 +54,7 @@ def ranks(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
             text = f"{texts[i]}  {rank_text(rank)}" if left else f"{rank_text(rank)}  {texts[i]}"
             x, side = edge + (-0.01 if left else 0.01) * (k - 1), "right" if left else "left"
             axes.text(x, y, text, ha=side, va="center", fontsize=7)
-        n = len(ranking.seeds)
+        n = len(ranking.whole.blocks)
         tests = f"Friedman's test: p = {p_value(ranking.p)}"
         few = "few suites: the test has little power" if n < 5 else ""
         bars = "thick bars join what does not differ at 5 % (Nemenyi)"
