@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bench.results.folded_grids import folded
-from bench.results.frames import Frames
+from bench.results.frames import Frames, renamed
 from suites.errors import UserError, unknown
 
 
@@ -127,21 +127,17 @@ def as_shown(frames: Frames) -> Frames:
 
 def _renamed(frames: Frames, names: Mapping[str, str]) -> Frames:
     """Return frames with other names in the column ``identity`` of every frame."""
-
-    def renamed(rows: pd.DataFrame) -> pd.DataFrame:
-        return rows.assign(identity=rows["identity"].map(lambda n: names.get(n, n)))
-
     parts = ("cells", "scores", "curves", "notes", "left_out")
     grids = (
         replace(
             grid,
             name=names.get(grid.name, grid.name),
-            cells=renamed(grid.cells),
-            settings=renamed(grid.settings).assign(grid=names.get(grid.name, grid.name)),
+            cells=renamed(grid.cells, names),
+            settings=renamed(grid.settings, names).assign(grid=names.get(grid.name, grid.name)),
         )
         for grid in frames.grids
     )
-    own: dict[str, Any] = {part: renamed(getattr(frames, part)) for part in parts}
+    own: dict[str, Any] = {part: renamed(getattr(frames, part), names) for part in parts}
     return replace(frames, **own, grids=tuple(grids))
 
 

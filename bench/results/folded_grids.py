@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from bench.plan import Value
-from bench.results.frames import Frames
+from bench.results.frames import Frames, renamed
 from bench.results.grids import Grid
 from bench.stats import summarise
 from suites.errors import UserError
@@ -43,19 +43,9 @@ def folded(frames: Frames) -> Frames:
         chosen = grid.settings["identity"][grid.settings["chosen"]]
         names |= dict.fromkeys(grid.cells["key"][grid.cells["identity"].isin(chosen)], grid.name)
     cells = frames.cells[~frames.cells["key"].isin(keys - names.keys())]
-    return replace(_named_by_key(frames.only(cells), names), grids=tuple(grids))
-
-
-def _named_by_key(frames: Frames, names: Mapping[str, str]) -> Frames:
-    """Return frames in which some cells have another identity."""
-
-    def renamed(rows: pd.DataFrame) -> pd.DataFrame:
-        own = rows["key"].map(names)
-        return rows.assign(identity=own.where(own.notna(), rows["identity"]).astype(object))
-
-    parts = ("cells", "scores", "curves", "notes")
-    own: dict[str, Any] = {part: renamed(getattr(frames, part)) for part in parts}
-    return replace(frames, **own)
+    shown, parts = frames.only(cells), ("cells", "scores", "curves", "notes")
+    named: dict[str, Any] = {part: renamed(getattr(shown, part), names, "key") for part in parts}
+    return replace(shown, **named, grids=tuple(grids))
 
 
 def _values(frames: Frames, split: str) -> dict[str, float]:

@@ -178,6 +178,12 @@ class Frames:
         return replace(self, cells=cells, outcomes=outcomes, **own)
 
 
+def renamed(rows: pd.DataFrame, names: Mapping[str, str], by: str = "identity") -> pd.DataFrame:
+    """Return the rows of cells in which some have another identity, by the old one or another column."""
+    own = rows[by].map(names)
+    return rows.assign(identity=own.where(own.notna(), rows["identity"]).astype(object))
+
+
 def load(
     folder: str | Path | Sequence[str | Path],
     *more: str | Path,
