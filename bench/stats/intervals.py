@@ -82,13 +82,11 @@ def iqm(values: ArrayLike) -> NDArray[np.float64]:
     return middle
 
 
-def bca(
-    values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def bca(values: ArrayLike, *, resamples: int = RESAMPLES) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the ends of the 95 % BCa bootstrap interval (Efron 1987, by scipy) of the mean.
 
-    The draws depend only on ``seed`` and n, so that a row does not depend on the rows computed with it. One
-    value has no interval (NaN); equal values have one of width 0.
+    The draws depend only on n, so that a row does not depend on the rows computed with it. One value has no
+    interval (NaN); equal values have one of width 0.
 
     It assumes no distribution but needs many seeds: for the mean of normal values it contains the true mean
     in about 84 % of studies at n = 5, 90 % at n = 10 and 93 % at n = 20 (measured in
@@ -97,7 +95,6 @@ def bca(
     Args:
         values: Shape (..., N), without NaN.
         resamples: Number of bootstrap samples.
-        seed: Seed of the draws.
     """
     x = np.asarray(values, dtype=float)
     n = x.shape[-1]
@@ -120,7 +117,7 @@ def bca(
             batch=max(1, 10_000_000 // rows.size),  # at most 80 MB at a time
             confidence_level=LEVEL,
             method="BCa",
-            rng=np.random.default_rng([seed, n]),
+            rng=np.random.default_rng([0, n]),
         ).confidence_interval
         low[varied] = found.low * scale[..., 0] + centre[..., 0]
         high[varied] = found.high * scale[..., 0] + centre[..., 0]

@@ -96,28 +96,22 @@ class Looks:
         cls,
         identities: Iterable[str],
         references: Collection[str] = (),
-        named: Iterable[str] | None = None,
         names: Mapping[str, str] | None = None,
     ) -> Self:
-        """Assign looks to strategies by their names.
+        """Assign looks to strategies by their names; figures name the first ones.
 
         Args:
             identities: The strategies.
             references: Those that are grey: bounds, and finetune.
-            named: Those that figures name; by default the first ones.
             names: The strategies behind display names.
         """
         shown = list(identities)
-        chosen = frozenset(shown[:MOST_NAMED] if named is None else named)
+        chosen = frozenset(shown[:MOST_NAMED])
         own = {name: (names or {}).get(name, name) for name in shown if name in chosen}
         grey = {own[name] for name in own if name in references}
         slots = _assigned(sorted(set(own.values()) - grey), _OWN_SLOTS, _OTHER_SLOTS)
         greys = _assigned(sorted(grey), OWN_GREYS, _OTHER_GREYS)
-        colour, marker, dash = (
-            dict.fromkeys(shown, GREY),
-            dict.fromkeys(shown, "."),
-            dict.fromkeys(shown, "-"),
-        )
+        colour, marker, dash = (dict.fromkeys(shown, of_others) for of_others in (GREY, ".", "-"))
         for name, identity in own.items():
             palette, (c, m, d) = (GREYS, greys[identity]) if identity in greys else (PALETTE, slots[identity])
             colour[name], marker[name], dash[name] = palette[c], MARKERS[m], DASHES[d]

@@ -43,6 +43,6 @@ def tip(drawn: object, series: str, texts: Iterable[str] = ()) -> None:
             figure.tips[name] = Tip(series, texts)
 
 
-def with_half(mean: float, half: float, digits: int = 2) -> str:
+def with_half(mean: float, half: float) -> str:
     """Return a mean and the half-width of its interval as tables have it."""
-    return points(mean, digits) + plus_minus(half)
+    return points(mean) + plus_minus(half)
