@@ -26,9 +26,6 @@ class Summary:
     """Half-width of the interval, which is mean - half to mean + half."""
     sd: float
     """Sample standard deviation."""
-    median: float = math.nan
-    iqm: float = math.nan
-    """Interquartile mean, see ``iqm``."""
 
     @property
     def sem(self) -> float:
@@ -53,11 +50,8 @@ def summarise(values: Sequence[float]) -> Summary:
     n = len(found)
     if n == 0:
         return Summary(0, math.nan, math.nan, math.nan)
-    mean, median, middle = float(found.mean()), float(np.median(found)), float(iqm(found))
-    if n == 1:
-        return Summary(1, mean, math.nan, math.nan, median, middle)
-    sd = float(found.std(ddof=1))
-    return Summary(n, mean, float(half_width(sd, n)), sd, median, middle)
+    mean, sd = float(found.mean()), float(found.std(ddof=1)) if n > 1 else math.nan
+    return Summary(n, mean, float(half_width(sd, n)), sd)
 
 
 def half_width(sd: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:

@@ -61,14 +61,14 @@ def scores(values: dict[tuple[str, str], list[float]], score: str = "acc") -> pd
 
 def test_a_summary_equals_a_calculation_by_hand() -> None:
     s = summarise([0.1, 0.2, 0.4, 0.8, math.nan])
-    assert (s.n, s.mean, s.median) == (4, pytest.approx(0.375), pytest.approx(0.3))
-    assert s.iqm == pytest.approx((0.2 + 0.4) / 2)  # one of four values cut at each end
+    assert (s.n, s.mean) == (4, pytest.approx(0.375))
     assert s.sd == pytest.approx(math.sqrt((0.275**2 + 0.175**2 + 0.025**2 + 0.425**2) / 3))
     assert s.sem == pytest.approx(s.sd / 2)
     assert s.half == pytest.approx(3.18245 * s.sem, rel=1e-5)  # t(0.975, 3)
     assert (s.low, s.high) == (s.mean - s.half, s.mean + s.half)
     assert (summarise([0.4]).mean, summarise([]).n) == (0.4, 0)
     assert math.isnan(summarise([0.4]).half)
+    assert iqm([0.1, 0.2, 0.4, 0.8]) == pytest.approx((0.2 + 0.4) / 2)  # one value is cut at each end
     assert iqm([1, 2, 6]) == pytest.approx(3)
     assert iqm([100, 1, 2, 3, 4, 5, 6, -100]) == pytest.approx((2 + 3 + 4 + 5) / 4)
 
@@ -80,8 +80,9 @@ def test_describe_summarises_every_group() -> None:
     frame = pd.concat([frame, pd.DataFrame({"a": [77], "b": ["x"], "value": [np.nan]})])
     described = describe(frame, ["a", "b"])
     for a, part in frame.groupby("a"):
-        s = summarise(part["value"].tolist())
-        expected = {name: getattr(s, name) for name in described.columns}
+        s, there = summarise(part["value"].tolist()), part["value"].dropna().to_numpy()
+        middles = {"median": np.median(there), "iqm": iqm(there)} if s.n else {}
+        expected = {name: middles.get(name, getattr(s, name, math.nan)) for name in described.columns}
         assert described.loc[(a, "x")].to_dict() == pytest.approx(expected, nan_ok=True)
     assert described.loc[(77, "x"), "n"] == 0
 
