@@ -1,9 +1,8 @@
 """The origin of numbers: command, version, seeds and hardware, from the manifest and the cells."""
 
 from collections.abc import Iterable
-from itertools import groupby
 
-from bench.results import Command, Frames
+from bench.results import Command, Frames, ranges
 
 
 def origin(frames: Frames) -> list[str]:
@@ -38,9 +37,3 @@ def revision(command: Command) -> str:
 
 def _unique(words: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(words))
-
-
-def ranges(numbers: list[int]) -> str:
-    """Return sorted numbers as ranges: 0–4, 7."""
-    runs = [[n for _, n in part] for _, part in groupby(enumerate(numbers), lambda at: at[1] - at[0])]
-    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

@@ -10,6 +10,7 @@ from bench.results.merge import state_of
 from bench.results.outcome import TIMINGS, Outcome, outcomes
 from bench.results.over_revisions import Line, Step, commits_between, history
 from bench.results.per_class import AVERAGES, SPLITS, Confusions, by_class, classes, confusions, so_far
+from bench.results.setup_differences import ranges
 from bench.schema import Command, ComparedScore, Comparison, Expectation, Trial, Tuned
 
 __all__ = [
@@ -17,5 +18,5 @@ __all__ = [
     "Expectation", "Frames", "Grid", "LikeFinetune", "Line", "Outcome", "Step", "Trial", "Tuned",
     "as_shown", "by_class", "choose", "classes", "commits_between", "compare_runs",
     "compared_with_finetune", "confusions", "folded", "history", "load", "outcomes", "own_project",
-    "read_names", "scores_of", "so_far", "state_of", "tidy",
+    "ranges", "read_names", "scores_of", "so_far", "state_of", "tidy",
 ]  # fmt: skip

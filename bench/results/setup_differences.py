@@ -73,8 +73,13 @@ def _seeds(frames: Frames, like: Outcome) -> str:
     cells = frames.cells
     of_row = (cells["suite"] == like.spec["suite"]) & (cells["scenario"] == like.spec["scenario"])
     found = sorted(cells[of_row & (cells["identity"] == like.identity) & (cells["status"] == "done")]["seed"])
-    runs = [[seed for _, seed in part] for _, part in groupby(enumerate(found), lambda at: at[1] - at[0])]
-    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    return ranges(found, "-", ",")
+
+
+def ranges(numbers: Sequence[int], dash: str = "–", comma: str = ", ") -> str:
+    """Return sorted numbers as ranges: 0–4, 7."""
+    runs = [[n for _, n in part] for _, part in groupby(enumerate(numbers), lambda at: at[1] - at[0])]
+    return comma.join(f"{run[0]}{dash}{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _environment(frames: Frames) -> dict[tuple[str, str], set[str]]:

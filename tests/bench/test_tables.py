@@ -22,11 +22,10 @@ from bench.report.across_suites import across
 from bench.report.families import family, is_bound
 from bench.report.formats import speed
 from bench.report.latex import escaped, latex
-from bench.report.origin import ranges
 from bench.report.parts import parts, stem
 from bench.report.summary import by_final, summary
 from bench.report.tables import Tables, in_markdown, markdown
-from bench.results import Frames, choose, load, read_names
+from bench.results import Frames, choose, load, ranges, read_names
 from bench.schema import checked_json
 from bench.stats import SCORES, bca
 from bench.stats.power import seeds_needed

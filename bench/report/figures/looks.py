@@ -5,6 +5,7 @@ every report, whatever else is shown: they follow from its name. Colours differ 
 be distinguished in greyscale and by the colour-blind. Bounds and finetune are grey.
 """
 
+import textwrap
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -194,22 +195,14 @@ def finish(figure: Figure, *remarks: str) -> Figure:
     """Write the remarks under the figure, and fix its layout."""
     text = "; ".join(filter(None, remarks))
     if text:
-        figure.supxlabel(_wrapped(text, figure.get_figwidth()), x=0.01, ha="left", fontsize=6, color=INK)
+        letters = int(22 * figure.get_figwidth())  # that fit at 6 points
+        lines = textwrap.fill(text, letters, break_long_words=False, break_on_hyphens=False)
+        figure.supxlabel(lines, x=0.01, ha="left", fontsize=6, color=INK)
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
         figure.set_layout_engine("none")  # else each of the formats would be laid out again
     return figure
-
-
-def _wrapped(text: str, inches: float) -> str:
-    """Break a remark into lines that fit at 6 points."""
-    lines, most = [""], int(inches * 22)
-    for word in text.split(" "):
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > most:
-            lines.append("")
-        lines[-1] += (" " if lines[-1] else "") + word
-    return "\n".join(lines)
 
 
 def _lines(names: Sequence[str]) -> list[int]:
