@@ -11,9 +11,11 @@ from rich.markup import escape
 
 from bench.report.csv_text import csv_text
 from bench.report.layout import SPREADS, Layout
+from bench.report.pairs import KEYS
 from bench.report.parts import parts
+from bench.report.row_order import by_final
 from bench.report.score_names import part_title
-from bench.report.summary import KEYS, bca_ends, by_final, entry
+from bench.report.summary import bca_ends, entry
 from bench.report.text_tables import markdown_rows, plain, print_rows
 from bench.report.write_report import writing_into
 from bench.results import AVERAGES, SPLITS, Frames, by_class

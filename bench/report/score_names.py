@@ -34,6 +34,15 @@ _SPEEDS = {
 }
 
 
+SPEED = (*_SPEEDS,)
+"""The columns of tables that are not scores."""
+
+
+def higher_is_better(column: str) -> bool:
+    """Return whether more is better in a column: a score, a task's score or a speed."""
+    return SCORES[column].higher_is_better if column in SCORES else column != "seconds_per_seed"
+
+
 def column_title(column: str, score: Score | None) -> str:
     """Return the head of a column of a table: a score, a task or a speed."""
     return _SPEEDS[column][0] if column in _SPEEDS else head(column, score)

@@ -1,13 +1,14 @@
-"""The numbers of a report with their order, mark and text; the only place that decides them.
+"""The numbers of a report with their text; the only place that decides them.
 
-Terminal, Markdown, LaTeX, CSV, page, documents and figures use it. Strategies that train on rows of other
+Terminal, Markdown, LaTeX, CSV, page, documents and figures use it. ``row_order`` decides the order of rows,
+``pairs`` the marks. Strategies that train on rows of other
 tasks (joint, cumulative) are bounds: they are shown, but never marked, ranked or compared with.
 """
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,13 +16,11 @@ import pandas as pd
 from bench.report.families import bounds
 from bench.report.formats import MISSING, interval, plus_minus, points, speed
 from bench.report.layout import Layout, Spread, chosen_scores
+from bench.report.pairs import KEYS, Mark, compared_with_best, marks
+from bench.report.row_order import final_accuracy, name_places
+from bench.report.score_names import SPEED
 from bench.results import Frames
-from bench.stats import FEWEST, SCORES, Ranking, against, bca, describe, rank, too_few
-
-SPEED = ("samples_per_second", "seconds_per_seed")
-KEYS = ["suite", "scenario", "identity"]
-Mark = Literal["", "best", "close", "worse"]
-"""``best`` is bold, ``close`` not significantly worse; empty for bounds, or if no verdict was possible."""
+from bench.stats import SCORES, Ranking, bca, describe, rank
 
 
 @dataclass(frozen=True)
@@ -102,44 +101,6 @@ def rank_competitors(frames: Frames, score: str) -> Ranking | str:
     return rank(competitors(frames, score), score)
 
 
-def by_final(frames: Frames, names: Iterable[str]) -> list[str]:
-    """Return strategies in the order of rows and legends everywhere.
-
-    Those with a display name come first, in the order of ``frames.names``, then the others by final accuracy,
-    highest first.
-    """
-    final, place = _final(frames, "identity").fillna(-math.inf), _places(frames)
-    return sorted(set(names), key=lambda n: (place.get(n, len(place)), -final.get(n, -math.inf), n))
-
-
-def _places(frames: Frames) -> dict[str, int]:
-    return {name: place for place, name in enumerate(frames.names)}
-
-
-def best_first(frames: Frames, names: Iterable[str]) -> list[str]:
-    """Return strategies by final accuracy, highest first, with the bounds last: the first is the best."""
-    final, apart = _final(frames, "identity").fillna(-math.inf), bounds(frames)
-    return sorted(set(names), key=lambda n: (n in apart, -final.get(n, -math.inf), n))
-
-
-def order_over_suites(frames: Frames, numbers: pd.DataFrame) -> list[str]:
-    """Return strategies by their mean over suites in one column of ``summary``, the best first.
-
-    Strategies with all suites come first, because means over fewer suites are not comparable; before them
-    those with a display name, in the order of ``frames.names``.
-    """
-    mean = numbers.pivot(index="identity", columns="suite", values="mean")
-    order = pd.DataFrame({"gaps": mean.isna().sum(axis=1), "mean": mean.mean(axis=1)}).reset_index()
-    up = [True, not higher_is_better(str(numbers["column"].iloc[0])), True]
-    ordered = order.sort_values(["gaps", "mean", "identity"], ascending=up, na_position="last")
-    place = _places(frames)
-    return sorted(ordered["identity"].tolist(), key=lambda name: place.get(name, len(place)))
-
-
-def _final(frames: Frames, by: str | list[str]) -> pd.Series:
-    return frames.scores[frames.scores["score"] == "acc"].groupby(by)["value"].mean()
-
-
 def summary(frames: Frames, names: Sequence[str] | None = None, layout: Layout | None = None) -> pd.DataFrame:
     """Return one row per suite, scenario, identity and column, as numbers.
 
@@ -174,16 +135,17 @@ def every_number(frames: Frames, scores: Sequence[str], layout: Layout) -> tuple
         scored = values[~values["column"].isin(SPEED)]
         frame = frame.merge(bca_ends(scored, by), how="left", on=by)
     frame = frame.merge(cells, on=KEYS).merge(_stale_and_left_out(frames), how="left", on=KEYS)
-    pairs = _pairs(values[~values["identity"].isin(bounds(frames))]) if layout.marks else pd.DataFrame()
+    pairs = pd.DataFrame()
     if layout.marks:
-        frame = frame.merge(_marks(pairs), how="left", on=by)
+        pairs = compared_with_best(values[~values["identity"].isin(bounds(frames))])
+        frame = frame.merge(marks(pairs), how="left", on=by)
         frame[["mark", "untested"]] = frame[["mark", "untested"]].fillna("")
     if frames.grids:
         chosen = {(*grid.place, grid.name): grid.chosen for grid in frames.grids}
         places = zip(frame["suite"], frame["scenario"], frame["identity"], strict=True)
         frame["chosen"] = [chosen.get(place, "") for place in places]
-    frame = frame.merge(_final(frames, KEYS).rename("order").reset_index(), how="left", on=KEYS)
-    place = _places(frames)
+    frame = frame.merge(final_accuracy(frames, KEYS).rename("order").reset_index(), how="left", on=KEYS)
+    place = name_places(frames)
     frame["place"] = [place.get(name, len(place)) for name in frame["identity"]]
     order, up = ["suite", "scenario", "place", "order", "identity"], [True, True, True, False, True]
     frame = frame.sort_values(order, ascending=up, na_position="last", kind="stable")
@@ -251,52 +213,6 @@ def bca_ends(values: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         rows.append(pd.DataFrame({"bca_low": low, "bca_high": high}, index=alike.index))
     empty = pd.DataFrame(columns=[*by, "bca_low", "bca_high"])
     return pd.concat(rows).reset_index() if rows else empty
-
-
-def higher_is_better(column: str) -> bool:
-    """Return whether more is better in a column: a score, a task's score or a speed."""
-    return SCORES[column].higher_is_better if column in SCORES else column != "seconds_per_seed"
-
-
-def _pairs(values: pd.DataFrame) -> pd.DataFrame:
-    """Compare, in every column that is a score or a task, every strategy with the one of the best mean."""
-    found = values[~values["column"].isin(SPEED)].dropna(subset=["value"])
-    rows = []
-    for (suite, scenario, column), part in found.groupby(["suite", "scenario", "column"], sort=False):
-        table = part.pivot(index="seed", columns="identity", values="value")
-        if table.shape[1] < 2:
-            continue
-        up = higher_is_better(str(column))
-        means = table.mean() * (1 if up else -1)
-        best = str(means.idxmax())
-        compared = against(table, best, higher_is_better=up)
-        compared["ties"] = np.isclose(means[compared.index], means[best], rtol=0, atol=1e-12)
-        compared = compared.rename_axis("identity").reset_index()
-        rows.append(compared.assign(suite=str(suite), scenario=str(scenario), column=str(column), rival=best))
-    first = ["suite", "scenario", "column", "identity", "rival"]
-    if not rows:
-        return pd.DataFrame(columns=[*first, "verdict", "ties"])
-    frame = pd.concat(rows, ignore_index=True)
-    return frame[[*first, *frame.columns.difference(first, sort=False)]]
-
-
-def _marks(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return the mark of every compared strategy; all strategies with the best mean are best."""
-    words = {"worse": "worse", "not distinguished": "close", "better": "close", "too few seeds": ""}
-    mark = pairs["verdict"].map(words).astype(object)
-    others = pairs.assign(mark=mark.where(~pairs["ties"].astype(bool), "best"), untested=untested(pairs))
-    best = pairs.drop_duplicates(["suite", "scenario", "column"]).assign(mark="best", untested="")
-    best = best.drop(columns="identity").rename(columns={"rival": "identity"})
-    return pd.concat([others, best])[[*KEYS, "column", "mark", "untested"]]
-
-
-def untested(pairs: pd.DataFrame) -> list[str]:
-    """Return, for each comparison with the best, what its number of seeds cannot show; empty if tested."""
-    enough = (pairs["n"] >= FEWEST) if len(pairs) else pairs["verdict"] == ""
-    of_column = enough.groupby([pairs[name] for name in ("suite", "scenario", "column")])
-    family = of_column.transform("sum").where(of_column.transform("any"), of_column.transform("size"))
-    rows = zip(pairs["verdict"], pairs.get("n", family), family, strict=True)
-    return [too_few(int(n), int(k)) if verdict == "too few seeds" else "" for verdict, n, k in rows]
 
 
 def summary_table(frames: Frames, scores: Sequence[str] | None, spread: Spread) -> pd.DataFrame:

@@ -19,14 +19,13 @@ from bench.report.grid_texts import chosen_words, grid_caption, grid_header, gri
 from bench.report.layout import Layout, chosen_scores
 from bench.report.origin import origin
 from bench.report.pairs import significance
-from bench.report.score_names import column_title, head, in_column, part_title, scenario_words
+from bench.report.row_order import order_over_suites
+from bench.report.score_names import SPEED, column_title, head, in_column, part_title, scenario_words
 from bench.report.summary import (
-    SPEED,
     Entry,
     entry,
     every_number,
     numbers_in_tables,
-    order_over_suites,
     rows,
     scores_in_tables,
 )

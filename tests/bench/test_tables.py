@@ -23,7 +23,8 @@ from bench.report.families import family, is_bound
 from bench.report.formats import speed
 from bench.report.latex import escaped, latex
 from bench.report.parts import parts, stem
-from bench.report.summary import by_final, summary
+from bench.report.row_order import by_final
+from bench.report.summary import summary
 from bench.report.tables import Tables, in_markdown, markdown
 from bench.results import Frames, choose, load, ranges, read_names
 from bench.schema import checked_json

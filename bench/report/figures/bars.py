@@ -10,8 +10,8 @@ from bench.report.figures.axes import grid_shape, panels
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import INK, Looks, finish, label, new, seeds_remark, style
 from bench.report.figures.tips import tip, with_half
+from bench.report.row_order import by_final
 from bench.report.score_names import head, score_axis
-from bench.report.summary import by_final
 from bench.results import Frames
 
 _LABELS = {

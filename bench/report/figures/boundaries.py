@@ -12,8 +12,8 @@ from bench.report.figures.axes import grid_shape, label_outer
 from bench.report.figures.data import evenly, intervals
 from bench.report.figures.looks import INK, Looks, finish, legend, new, others_remark, seeds_remark, style
 from bench.report.figures.tips import tip, with_half
+from bench.report.row_order import by_final
 from bench.report.score_names import axis, top
-from bench.report.summary import by_final
 from bench.results import Frames
 
 _MOST, _BEFORE, _AFTER, _BANDS = 4, 8, 32, 4

@@ -14,7 +14,7 @@ from bench.report.figures.data import evenly
 from bench.report.figures.looks import Looks, finish, label, new, style
 from bench.report.figures.tips import tip
 from bench.report.formats import number
-from bench.report.summary import best_first
+from bench.report.row_order import best_first
 from bench.results import Confusions, Frames, confusions, so_far
 
 MOST_TASKS = 5

@@ -7,8 +7,8 @@ from bench.report.figures.axes import colour_bar, grid_shape, heat_map, label_ou
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import Looks, finish, label, new, seeds_remark, style
 from bench.report.layout import ONE_COLUMN
+from bench.report.row_order import best_first, by_final
 from bench.report.score_names import axis, top
-from bench.report.summary import best_first, by_final
 from bench.results import Frames
 from suites.base import Score
 

@@ -10,7 +10,7 @@ from bench.report.figures.axes import grid_shape, panels, show_cuts
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import INK, Looks, finish, legend, new, seeds_remark, style
 from bench.report.figures.tips import tip
-from bench.report.summary import by_final
+from bench.report.row_order import by_final
 from bench.results import Frames
 
 _MOST, _POINTS = 8, 300

@@ -9,8 +9,8 @@ from bench.report.figures.axes import show_cuts
 from bench.report.figures.data import intervals
 from bench.report.figures.looks import GREY, Looks, finish, legend, new, others_remark, seeds_remark, style
 from bench.report.figures.tips import tip, with_half
+from bench.report.row_order import by_final
 from bench.report.score_names import in_words, score_axis
-from bench.report.summary import by_final
 from bench.results import Frames
 
 

@@ -21,8 +21,19 @@ from bench.report.latex import in_latex
 from bench.report.layout import Layout, all_scores
 from bench.report.page.comparisons import comparisons
 from bench.report.parts import stem
-from bench.report.score_names import axis, called, column_help, column_title, head, in_words, part_title, top
-from bench.report.summary import SPEED, Entry, higher_is_better, rows
+from bench.report.score_names import (
+    SPEED,
+    axis,
+    called,
+    column_help,
+    column_title,
+    head,
+    higher_is_better,
+    in_words,
+    part_title,
+    top,
+)
+from bench.report.summary import Entry, rows
 from bench.report.tables import by_part
 from bench.results import Frames, Grid
 from suites.base import Score
