@@ -49,6 +49,13 @@ from pathlib import Path
 import pandas as pd
 
 from bench.report import costs
+from bench.report.fault_tables import (
+    false_alarms,
+    injected_faults,
+    planted_bisections,
+    planted_faults,
+    planted_slowness,
+)
 from bench.report.figures import ACROSS, FIGURES, looks_of, write
 from bench.report.formats import MISSING, plus_minus, points
 from bench.report.latex import latex
@@ -57,8 +64,6 @@ from bench.report.method_pages import hyper_parameters, peers
 from bench.report.origin import origin
 from bench.report.parts import by_scenario, parts
 from bench.report.published_numbers import published_in_markdown
-from bench.report.regressions import false_alarms, planted_bisections, planted_faults, planted_slowness
-from bench.report.reliability import injected_faults
 from bench.report.score_names import head, part_title
 from bench.report.tables import markdown, tables
 from bench.report.text_tables import markdown_rows

@@ -1,4 +1,4 @@
-"""What docs/regressions.md shows of the records of planted faults, slowness and false alarms, as Markdown."""
+"""Tables of docs/regressions.md and reliability.md: planted and injected faults, slowness, false alarms."""
 
 from collections import Counter
 from typing import Any
@@ -71,3 +71,29 @@ def planted_bisections(record: dict[str, Any]) -> str:
         for of in record["bisections"]
     ]
     return markdown_rows(("fault in", "commits", "tries", "right commit found"), rows)
+
+
+def injected_faults(record: dict[str, Any]) -> str:
+    """Return the table of faults by kind, from the record of ``python -m tests.faults --write``."""
+    rows = [
+        (kind, *(f"{of[name]:,}" for name in ("injected", "refused", "lost", "changed")), MISSING)
+        for kind, of in record["faults"].items()
+    ]
+    rows += [
+        (
+            f"damaged input: {kind}",
+            f"{of['tried']:,}",
+            f"{of['refused']:,}",
+            MISSING,
+            MISSING,
+            f"{of['faults']:,}",
+        )
+        for kind, of in record["readers"].items()
+    ]
+    total = [sum(of[name] for of in record["faults"].values()) for name in ("injected", "lost", "changed")]
+    header = ("fault", "injected", "refused", "lost", "changed", "other errors")
+    return (
+        f"{markdown_rows(header, rows)}\n\n{total[0]:,} faults in runs and their files: {total[1]:,} lost, "
+        f"{total[2]:,} changed. `python -m tests.faults` and `python -m tests.engine_faults`, "
+        f"{record['about']['made']}."
+    )
