@@ -35,6 +35,7 @@ from strategies.core import (
     Share as Share,
     Strategy as Strategy,
     Unsuitable as Unsuitable,
+    add_up as add_up,
     dot_L as dot_L,
     gradients as gradients,
     join_batches as join_batches,

@@ -74,7 +74,8 @@ def run(
         device: ``cpu``, ``cuda``, ``cuda:1`` ...; changes no result beyond rounding.
         jobs: Processes; 0 for one per core or GPU. Changes no result.
         per_device: Groups that a GPU runs at once, as far as its memory allows; with ``jobs=0``.
-        lanes: Largest number of cells trained together; 0 to choose by the model. Changes no result.
+        lanes: Largest number of cells trained together; 0 to choose by the model. Changes no result
+            beyond rounding.
         on: ``local``, ``dask://HOST:PORT`` or ``ray://HOST:PORT``: where groups of lanes run.
         settings: Training settings, ``model`` and model options by name, as ``--set`` takes them; a list is a
             grid of every strategy.

@@ -50,7 +50,8 @@ def alone(subject: Subject) -> None:
         if words := compared(one, beside, subject.of_texts):
             raise Note(
                 f"seed {seed} alone and beside others: {words}: exp, log and sigmoid round by "
-                "place: write lanewise(torch.exp, x), and products with lanes first"
+                "place: write lanewise(torch.exp, x), add_up(list) for the sum of a list, and products with "
+                "lanes first"
             )
 
 

@@ -22,6 +22,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "gelu": F.gelu,
     "leaky-relu": F.leaky_relu,
 }  # fmt: skip
+EXACT = ("relu", "leaky-relu")
+"""Activations whose rounding does not depend on where a number is stored; see ``lanewise``."""
 
 
 @torch.no_grad()

@@ -10,9 +10,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from bench.models.initial import ACTIVATIONS, Activation, Dropout, Init, initialise
+from bench.models.initial import ACTIVATIONS, EXACT, Activation, Dropout, Init, initialise
 from bench.models.reference import Shape
-from strategies.core import Generators, LaneDropout, LaneLinear, LaneModel
+from strategies.core import Generators, LaneDropout, LaneLinear, LaneModel, lanewise
 
 
 class MLP(LaneModel):
@@ -31,8 +31,13 @@ class MLP(LaneModel):
         """Return the outputs of the last hidden layer, shape (L, B, hidden)."""
         h_LBF = x_LBCHW.flatten(2)
         for layer in self.layers:
-            h_LBF = self.dropout(ACTIVATIONS[self.activation](layer(h_LBF)))
+            h_LBF = self.dropout(self.activate(layer(h_LBF)))
         return h_LBF
+
+    def activate(self, h_LBF: Tensor) -> Tensor:
+        """Return the activations of a layer's outputs; no lane's rounding depends on other lanes."""
+        function = ACTIVATIONS[self.activation]
+        return function(h_LBF) if self.activation in EXACT else lanewise(function, h_LBF)
 
 
 def mlp(

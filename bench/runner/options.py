@@ -14,7 +14,7 @@ from suites.errors import UserError, unknown
 
 @dataclass(frozen=True)
 class Options:
-    """How a plan is run; no option changes a result."""
+    """How a plan is run; no option changes a result beyond rounding."""
 
     device: str = "cpu"
     jobs: int = 0

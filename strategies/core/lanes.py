@@ -14,6 +14,7 @@ X the axes of one row.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any, ClassVar
 
 import torch
@@ -245,19 +246,38 @@ def send(host: Tensor, device: torch.device | str) -> Tensor:
     return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
+_BLOCK = 64
+"""A multiple of the numbers that element-wise functions process at a time on any CPU."""
+
+
 def lanewise(function: Callable[..., Tensor], *stacked: Tensor) -> Tensor:
     """Apply an element-wise function to stacked tensors so that no lane's rounding depends on other lanes.
 
     On a CPU, exp, log or sigmoid processes eight or sixteen numbers at a time and the last few one by one
-    with another formula; which numbers are the last depends on the number of lanes.
+    with another formula; which numbers are the last depends on the number of lanes. They are computed lane by
+    lane, unless lanes have no last few.
 
     Args:
         function: An element-wise function, such as ``torch.exp``.
         stacked: Its arguments, each (L, ...).
     """
-    if stacked[0].is_cuda or len(stacked[0]) == 1:
+    first = stacked[0]
+    in_blocks = first[0].numel() % _BLOCK == 0
+    if first.is_cuda or len(first) == 1 or (in_blocks and all(t.is_contiguous() for t in stacked)):
         return function(*stacked)
     return torch.stack([function(*parts) for parts in zip(*(t.unbind(0) for t in stacked), strict=True)])
+
+
+def add_up(parts: Sequence[Tensor]) -> Tensor:
+    """Add tensors of one shape, (L, ...) each, so that no lane's rounding depends on the number of lanes.
+
+    torch's sum over a stack of them adds in one order for up to three lanes, and in others for 4 or 32.
+    """
+    if parts[0].is_cuda:  # two launches
+        return torch.stack(list(parts)).sum(0)
+    end = len(parts) // 4 * 4  # its order for three lanes: four sums, the first one with the remaining parts
+    sums = [[*parts[0:end:4], *parts[end:]], *(parts[n:end:4] for n in (1, 2, 3) if end)]
+    return reduce(torch.add, [reduce(torch.add, of) for of in sums])
 
 
 def lane_vectors(stacked: Sequence[Tensor]) -> Tensor:
@@ -282,8 +302,7 @@ def dot_L(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     if a[0].is_cuda:  # a fixed number of launches; on a CPU the sums stay those of each tensor
         a_LP = lane_vectors(a)
         return (a_LP * (a_LP if a is b else lane_vectors(b))).sum(1)
-    parts = [(u * v).flatten(1).sum(1) for u, v in zip(a, b, strict=True)]
-    return torch.stack(parts).sum(0)
+    return add_up([(u * v).flatten(1).sum(1) for u, v in zip(a, b, strict=True)])
 
 
 def dot_and_square_L(a: Sequence[Tensor], b: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

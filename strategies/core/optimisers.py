@@ -24,7 +24,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
-from strategies.core.lanes import lane_vectors, per_lane, send
+from strategies.core.lanes import add_up, lane_vectors, per_lane, send
 
 EPSILON = 1e-8
 
@@ -148,7 +148,7 @@ class Optimiser:
 
     def clip_gradients(self, grads: Sequence[Tensor]) -> None:
         """Scale gradients in place, so that the norm of each lane over all tensors is at most ``clip``."""
-        square_L = torch.stack([g.square().flatten(1).sum(1) for g in grads]).sum(0)
+        square_L = add_up([g.square().flatten(1).sum(1) for g in grads])
         factor_L = (self.clip / (square_L.sqrt() + 1e-6)).clamp(max=1)
         for g in grads:
             g.mul_(per_lane(factor_L, g))

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from strategies.core import Batch, Bounds, LaneFloat, NotNegative, Search, mask, only_if, unless
+from strategies.core import Batch, Bounds, LaneFloat, NotNegative, Search, add_up, mask, only_if, unless
 from strategies.parts import WithTeacher, soft_cross_entropy, taught_heads
 
 
@@ -55,14 +55,12 @@ class LwF(WithTeacher):
             return None
         with torch.no_grad():
             target_LBU = self.teacher(batch.x_LBX)
-        old = torch.stack(
-            [
-                self.distance_L(mask(raw_LBU, units), mask(target_LBU, taught), batch)
-                for units, taught in self.units(batch)
-            ]
-        )
+        old = [
+            self.distance_L(mask(raw_LBU, units), mask(target_LBU, taught), batch)
+            for units, taught in self.units(batch)
+        ]
         # loss divides the sum by t: 1/t of the new and (t - 1)/t of the old.
-        return self.task * old.mean(0) if self.balance == "tasks" else self.lam * old.sum(0)
+        return self.task * (add_up(old) / len(old)) if self.balance == "tasks" else self.lam * add_up(old)
 
     def units(self, batch: Batch) -> list[tuple[Tensor | None, Tensor | None]]:
         """Return pairs of units: those of the network's softmax and those of the teacher's."""

@@ -16,7 +16,9 @@ from strategies.core import (
     NotNegative,
     Search,
     Unsuitable,
+    add_up,
     gradients,
+    lanewise,
     per_lane,
 )
 from strategies.parts import Gated, fan_in, unit_count
@@ -107,8 +109,8 @@ class HAT(Gated):
     def extra_loss(self, batch: Batch, raw_LBU: Tensor) -> Tensor:
         """Return c times the share of the free units that the task uses, shape (L,)."""
         pairs = [(self.gate_now(i).squeeze(1), 1 - used_LF) for i, used_LF in enumerate(self.used)]
-        taken_L = torch.stack([(a_LF * free_LF).sum(1) for a_LF, free_LF in pairs]).sum(0)
-        free_L = torch.stack([free_LF.sum(1) for _, free_LF in pairs]).sum(0)
+        taken_L = add_up([(a_LF * free_LF).sum(1) for a_LF, free_LF in pairs])
+        free_L = add_up([free_LF.sum(1) for _, free_LF in pairs])
         return self.c * taken_L / free_L.clamp(min=1e-6) * batch.learns_L
 
     def adjust_gradients(self) -> None:
@@ -120,8 +122,8 @@ class HAT(Gated):
         for e in self._now:
             assert e.grad is not None
             s_L1 = per_lane(self._s_L, e)
-            steep = (s_L1 * e.data).clamp(-_LARGEST_COSH, _LARGEST_COSH).cosh() + 1
-            e.grad.mul_(per_lane(self.s_max, e) / s_L1 * steep / (e.data.cosh() + 1))
+            steep = lanewise(torch.cosh, (s_L1 * e.data).clamp(-_LARGEST_COSH, _LARGEST_COSH)) + 1
+            e.grad.mul_(per_lane(self.s_max, e) / s_L1 * steep / (lanewise(torch.cosh, e.data) + 1))
 
     def end_task(self, task: int) -> None:
         """Record the largest gate of each unit so far."""
@@ -130,9 +132,9 @@ class HAT(Gated):
 
     def gate_now(self, layer: int) -> Tensor:
         """Return the gates of the current task with the s of this step, shape (L, 1, F)."""
-        gate_LF: Tensor = (self._s_L.unsqueeze(1) * self._now[layer]).sigmoid()
+        gate_LF = lanewise(torch.sigmoid, self._s_L.unsqueeze(1) * self._now[layer])
         return gate_LF.unsqueeze(1)
 
     def gates_of_tasks(self, layer: int) -> Tensor:
         """Return the gates of every task with s = s_max, shape (L, T, F)."""
-        return (self.s_max.view(-1, 1, 1) * self.embeddings[layer]).sigmoid()
+        return lanewise(torch.sigmoid, self.s_max.view(-1, 1, 1) * self.embeddings[layer])

@@ -20,6 +20,7 @@ from strategies.core import (
     LaneFloat,
     NotNegative,
     Search,
+    add_up,
     dot_L,
     mask,
     per_lane,
@@ -66,10 +67,10 @@ class LookAhead(Rehearsal):
                 ahead.append(self.loss_at(fast, both))
                 stepped.append(part.learns_L)
         if self.outer == "last" or batch.all_count:
-            return torch.stack(ahead).mean(0)
+            return add_up(ahead) / len(ahead)
         # A part with padding alone is not a quick step: leave its outer loss, a repetition, out of the mean.
-        real_KL = torch.stack(stepped)
-        return (torch.stack(ahead) * real_KL).sum(0) / real_KL.sum(0).clamp(min=1)
+        real = [loss_L * steps_L for loss_L, steps_L in zip(ahead, stepped, strict=True)]
+        return add_up(real) / add_up(stepped).clamp(min=1)
 
     def loss_at(self, parameters: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Return the cross-entropy of a batch at other parameters, shape (L,)."""

@@ -14,7 +14,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from strategies.core import Batch, LaneBatchNorm2d, LaneConv2d, LaneLinear, LaneModel, gradients, row_losses
+from strategies.core import (
+    Batch,
+    LaneBatchNorm2d,
+    LaneConv2d,
+    LaneLinear,
+    LaneModel,
+    gradients,
+    lanewise,
+    row_losses,
+)
 from strategies.parts.layers import patches_of, recorded_calls
 from strategies.parts.per_example import Run, Size, Values, summed_by_example
 
@@ -93,7 +102,7 @@ def _summed(
 
 def _sample(log_p_LBU: Tensor, draw_LB: Tensor | None) -> Tensor:
     assert draw_LB is not None, "fisher=sampled needs draws"
-    below_LBU = log_p_LBU.exp().double().cumsum(2) < draw_LB.unsqueeze(2)
+    below_LBU = lanewise(torch.exp, log_p_LBU).double().cumsum(2) < draw_LB.unsqueeze(2)
     return below_LBU.sum(2).clamp(max=log_p_LBU.shape[2] - 1)
 
 

@@ -20,6 +20,7 @@ from strategies.core import (
     Search,
     Strategy,
     Unsuitable,
+    add_up,
     mask,
     only_if,
     unless,
@@ -194,7 +195,7 @@ class CodaPrompt(PromptPool):
         seen_LBMF = self.query(batch).unsqueeze(2) * attention_LMF.unsqueeze(1)
         weight_LBM = F.cosine_similarity(seen_LBMF, key_LMF.unsqueeze(1), dim=3)
         prompt_LBD = torch.bmm(weight_LBM, part_LMD)
-        added_L = torch.stack([self.crowding(v) for v in so_far]).sum(0)
+        added_L = add_up([self.crowding(v) for v in so_far])
         return prompt_LBD.unflatten(2, self.parts().shape[2:]), self.lam * added_L
 
     def crowding(self, vector_LMD: Tensor) -> Tensor:

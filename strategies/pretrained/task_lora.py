@@ -10,7 +10,17 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from strategies.core import Batch, LaneFloat, NotNegative, Search, Strategy, mask, uniform_parameter, unless
+from strategies.core import (
+    Batch,
+    LaneFloat,
+    NotNegative,
+    Search,
+    Strategy,
+    add_up,
+    mask,
+    uniform_parameter,
+    unless,
+)
 from strategies.parts import tuned_transformer
 
 
@@ -119,4 +129,4 @@ class OLoRA(IncLoRA):
                 between_LKK = torch.bmm(past_LIK.transpose(1, 2), self._net.trained[name])
                 size_LKK = between_LKK.abs() if self.penalty == "absolute" else between_LKK.square()
                 overlaps.append(size_LKK.flatten(1).sum(1))
-        return self.lam * torch.stack(overlaps).sum(0) if overlaps else None
+        return self.lam * add_up(overlaps) if overlaps else None

@@ -11,8 +11,10 @@ from strategies.core import (
     Count,
     LaneLinear,
     Unsuitable,
+    add_up,
     eval_mode,
     join_batches,
+    lanewise,
     row_losses,
 )
 from strategies.parts import Memory, Rehearsal, real_rows, recorded_calls
@@ -57,7 +59,7 @@ class GSS(Rehearsal):
         nth_LB = memory.filled_L.unsqueeze(1) + real_LB.cumsum(1) - 1
         # The rivals of a batch are drawn without replacement, by the keys of Efraimidis & Spirakis 2006.
         held_LM = memory.kept["score"][:, : memory.slots]
-        key_LM = self.draws.uniform("rivals", memory.slots).log() / held_LM
+        key_LM = lanewise(torch.log, self.draws.uniform("rivals", memory.slots)) / held_LM
         key_LM = key_LM.masked_fill(~memory.in_use_LM(), -torch.inf)
         rival_LB = key_LM.topk(min(size, memory.slots), 1).indices
         rival_LB = F.pad(rival_LB, (0, size - rival_LB.shape[1]), value=memory.slots)
@@ -98,4 +100,4 @@ class GSS(Rehearsal):
             (torch.bmm(a, a.transpose(1, 2)) + 1) * torch.bmm(g, g.transpose(1, 2))
             for (_, a, _), g in zip(calls, output_grads, strict=True)
         ]
-        return torch.stack(parts).sum(0)
+        return add_up(parts)

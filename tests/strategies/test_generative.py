@@ -14,7 +14,7 @@ from torch.distributions import Normal, kl_divergence
 from lethe.testing.made_lanes import SEEDS, assert_equal, begin, new_batch, perturb, ready, snapshot, train_on
 from lethe.testing.plain_torch import dense_of, features_of, lane_value, logits_of, loss_among
 from lethe.testing.toy_suites import TOY_AGAIN
-from strategies.core import Draws, Unsuitable, lanewise
+from strategies.core import Draws, Unsuitable, add_up, lanewise
 from strategies.generative.dgr import DGR
 from strategies.generative.generative_classifier import Passes
 from strategies.parts import VAE, GaussianNoise, sample_and_log_ratio
@@ -79,10 +79,22 @@ def test_noise_is_drawn_by_lane_and_restarts_at_each_task() -> None:
 
 @pytest.mark.parametrize("function", [torch.exp, torch.sigmoid, torch.log])
 def test_lanewise_functions_do_not_depend_on_other_lanes(function: Callable[[Tensor], Tensor]) -> None:
-    x = torch.rand(5, 6, 100, generator=torch.Generator().manual_seed(0)) + 0.1
-    together = lanewise(function, x)
-    assert torch.equal(together, torch.stack([function(lane.clone()) for lane in x]))
-    torch.testing.assert_close(together, function(x))
+    for last in (100, 64):  # lanes of 64 numbers are computed together
+        x = torch.rand(5, 7, last, generator=torch.Generator().manual_seed(0)) + 0.1
+        together = lanewise(function, x)
+        assert torch.equal(together, torch.stack([function(lane.clone()) for lane in x]))
+        torch.testing.assert_close(together, function(x))
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 6, 9, 20])
+def test_lists_are_added_without_regard_to_the_number_of_lanes(n: int) -> None:
+    x = torch.randn(n, 40, generator=torch.Generator().manual_seed(n))
+    alone = torch.cat([add_up(list(x[:, lane : lane + 1].clone())) for lane in range(40)])
+    for lanes in (2, 3, 4, 5, 32, 33, 40):
+        assert torch.equal(add_up(list(x[:, :lanes].clone())), alone[:lanes])
+    torch.testing.assert_close(alone, x.sum(0))
+    if n == 6:  # of a network with three layers: torch's own order for few lanes, which records have
+        assert torch.equal(alone[:3], x[:, :3].sum(0))
 
 
 @pytest.mark.parametrize("targets", ["hard", "soft"])

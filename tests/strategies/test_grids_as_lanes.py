@@ -21,6 +21,9 @@ GRIDS = [
 GRIDS += [("er+ewc", "ewc_lam"), ("er+ewc", RATES)]
 ROUNDS = {"ogd"}
 """Their products over all parameters of a lane round by its address in memory."""
+ROUND_SMALL = ROUNDS | {"generative-classifier", "gpm", "la-maml", "oml"}
+"""Those, and methods with products of single rows or of few columns, which round by address as well."""
+DENSE = [name for name in strategies.names() if not strategies.get(name).tunes]
 
 
 def values(hint: Any, value: float) -> list[float]:
@@ -70,3 +73,15 @@ def test_rates_and_decays_differ_between_lanes_in_every_optimiser(optimiser: str
     with registered(replace(TOY, name="toy-three", load=lambda: blobs(6))):
         found = [record["loss"][0] for record in run_group(cells("er", RATES, optimiser=optimiser))]
     assert len(set(found)) == len(found)  # they have an effect
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DENSE)
+def test_five_lanes_of_a_wider_network_equal_each_alone(name: str) -> None:
+    """With six parameters and 100 units torch adds and rounds in another way for five lanes than for one."""
+    _, scenario, training = arranged(name, "", None)
+    settings = training | {"suite": "digits", "rows_per_class": 40, "epochs": 2, "hidden": 100, "layers": 2}
+    five = [toy_cell(name, seed, scenario, **settings) for seed in range(5)]
+    for together, cell in zip(run_group(five), five, strict=True):
+        words = compared(together, run_group([cell])[0])
+        assert words == "" or (name in ROUND_SMALL and words.endswith("by rounding")), words
