@@ -1,4 +1,4 @@
-"""The public names and the modules that define them; __init__.py reads this list."""
+"""The public names and the modules that they are imported from; __init__.py reads this list."""
 
 from bench import (
     __version__ as __version__,

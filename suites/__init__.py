@@ -16,6 +16,7 @@ from suites.bracketed import identity, name_of, take_apart
 from suites.declared import is_declared, parsed
 from suites.description import Description, Option, field_help, in_words, options_in_words
 from suites.registry import Registry
+from suites.syntax import assigned_names
 from suites.training import Training
 
 __all__ = ["REGISTRY", "Suite", "get", "name_and_view", "names", "notes_of", "plain_name"]
@@ -27,9 +28,9 @@ class SuiteRegistry(Registry[Suite]):
     kind, plural, package, group = "suite", "suites", "suites", "lethe.suites"
 
     def collect(self, module: ModuleType) -> None:
-        """Enter the suites of a module."""
-        for value in vars(module).values():
-            if self.is_one(value):
+        """Enter the suites that a module makes; those that it imports belong to another one."""
+        for name in assigned_names(module):
+            if self.is_one(value := getattr(module, name)):
                 self.enter(value.name, value, module.__name__)
 
     def is_one(self, value: object) -> TypeGuard[Suite]:

@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 
@@ -17,6 +18,15 @@ def digest_of(*things: Callable[..., Any]) -> str:
     """Return one hash of the source of functions and classes; names of cached files contain it."""
     sources = (textwrap.dedent(inspect.getsource(thing)) for thing in things)
     return digest_of_tree(ast.parse("\n".join(sources)))
+
+
+def assigned_names(module: ModuleType) -> list[str]:
+    """Return the names that statements of a module assign outside of functions, without imported ones."""
+    tree = ast.parse(inspect.getsource(module))
+    own = [n for n in tree.body if not isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    nodes = [node for statement in own for node in ast.walk(statement)]
+    names = [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    return [name for name in dict.fromkeys(names) if hasattr(module, name)]
 
 
 _METADATA = ("summary", "source", "licence", "needs")

@@ -35,6 +35,7 @@ from bench.runner import Options, carry_out
 from bench.schema import differing_fields
 from bench.store import RunReader, SavedModels, pack_run
 from bench.train import saving
+from lethe.testing import TOY
 from suites import published_data
 from suites.base import Data
 from suites.errors import EnvironmentFault, UserError
@@ -43,7 +44,7 @@ from suites.sources import fingerprint
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "results" / "reference" / "reliability.json"
-ASKED = Request("toy", ("finetune", "er[buffer=20]"), seeds=(0, 1), settings={"epochs": "1"})
+ASKED = Request(TOY.name, ("finetune", "er[buffer=20]"), seeds=(0, 1), settings={"epochs": "1"})
 HANGS_S = 180
 USUAL = {
     "points": 100,

@@ -136,8 +136,9 @@ def run(
     named = None if out is None else Path(out)
     trackers = check_trackers(track, named)
     if dry_run:
-        frames = load(named) if named and named.exists() else Frames.of(results.tidy([]))
-        frames.plan = resolve_for(request.alternatives, named, options, download=False)
+        there = named if named and named.exists() else None
+        frames = load(there) if there else Frames.of(results.tidy([]))
+        frames.plan = resolve_for(request.alternatives, there, options, download=False)
         return frames
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
         folder = named or Path(scratch) / "run"

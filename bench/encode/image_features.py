@@ -20,7 +20,7 @@ from bench import models
 from bench.encode.cached_features import Said, cached
 from bench.models import ModelRef, Options, Shape
 from strategies.core import LaneModel, eval_mode
-from suites.base import Data
+from suites.base import Data, generator
 from suites.errors import UserError
 from suites.syntax import digest_of
 
@@ -56,7 +56,8 @@ _FEATURES: dict[Any, Tensor] = {}
 def _found(
     data: Data, model: ModelRef, options: Options, shape: Shape, device: str, said: Said | None
 ) -> Tensor:
-    network = models.one_lane(model, options, shape, 1).to(device)
+    # Not by one_lane: these weights may be random, and their seed is code that the numbers depend on.
+    network = models.build(model, options, shape, 1, [generator(0, "model")]).to(device)
     weights = weights_fingerprint(model, options, shape)
     settings = f"{digest_of(_computed, normalised)}/{weights}/{data.mean}/{data.std}/{data.fingerprint}"
     first_BF = _computed(data, network, slice(_FIRST))

@@ -86,9 +86,10 @@ def _check_reads(data: Data, model: ModelRef) -> None:
 
 
 def model_fingerprint(data: Data, model: ModelRef, options: Options) -> str:
-    """Return SHA-256 over the weights and the tokenizer that a model starts from; empty for random weights.
+    """Return SHA-256 over the weights and the tokenizer that a model starts from.
 
-    The small sequence-to-sequence model has random weights, and a tokenizer trained on the data set.
+    It is empty for a network of images with random weights. The small sequence-to-sequence model has random
+    weights, and a tokenizer trained on the data set.
     """
     if not data.texts:
         return weights_fingerprint(model, options, tuple(data.x_N.shape[1:]))

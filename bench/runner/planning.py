@@ -73,7 +73,7 @@ def resolve_for(
         _check_streams(plan)
     if download:
         return plan
-    for words in run.unreadable if run else ():
+    for words in run.unreadable if run and not options.quiet else ():
         to_stderr(words)
     return replace(plan, expected=_expected(plan, run, options))
 
@@ -145,14 +145,16 @@ def _fingerprint(suite: str) -> str:
 def _check_streams(plan: ResolvedPlan) -> None:
     """Make each stream whose data is known, so that an invalid one stops the run before training."""
     seen: set[tuple[str, str, int, Training]] = set()
+    named = {spec.suite for spec in plan.to_run} & plan.data.keys()
+    data = {name: suites.get(name).load() for name in sorted(named)}  # a user's suite may load it anew
     for spec in plan.to_run:
         # A stream does not depend on these two.
         training = Training(**spec.training | {"lr": 0.1, "weight_decay": 0.0})
         asked = spec.suite, spec.scenario, spec.seed, training
-        if spec.suite in plan.data and asked not in seen:
+        if spec.suite in data and asked not in seen:
             seen.add(asked)
-            suite, scenario = suites.get(spec.suite), cast(Scenario, spec.scenario)
-            suite.stream(suite.load(), scenario, spec.seed, training)
+            scenario = cast(Scenario, spec.scenario)
+            suites.get(spec.suite).stream(data[spec.suite], scenario, spec.seed, training)
 
 
 def _if_available(ask: Callable[..., Any]) -> Callable[..., Any]:

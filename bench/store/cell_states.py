@@ -46,7 +46,7 @@ def cell_states(
         return CellState(record["status"], change is not None, "\n".join(filter(None, [why, trace])))
 
     found, cells = run.each(of_record), run.manifest_if_readable().cells
-    states = {key: found.get(key) or CellState("missing") for key in cells | found.keys()}
+    states = {key: found.get(key) or CellState("missing") for key in {**cells, **found}}
     claimed = {key: by for key, by in running(run.folder).items() if key in cells}
     for key, state in states.items():
         if key in claimed or state.status == "missing":

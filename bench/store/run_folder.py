@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.plan import CellSpec, check_agreement
 from bench.schema import (
@@ -37,9 +37,6 @@ from bench.store.run_reader import RunReader
 from suites.errors import UserError
 from suites.paths import read_file
 from suites.whole_files import PART
-
-if TYPE_CHECKING:
-    pass
 
 
 class RunFolder(RunReader):

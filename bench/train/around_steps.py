@@ -8,10 +8,11 @@ from bench.train.lane_state import LaneState
 from bench.train.read_ahead import ReadAhead
 from bench.train.schedule import Schedule
 
+OnProgress = Callable[[int, int], None]
+"""A function that is called with the number of steps, or of tasks, that are done and the number of all."""
 
-def around_steps(
-    state: LaneState, schedule: Schedule, on_step: Callable[[int, int], None] | None = None
-) -> Iterator[int]:
+
+def around_steps(state: LaneState, schedule: Schedule, on_step: OnProgress | None = None) -> Iterator[int]:
     """Yield the number of each step of a task, from 0; the step is taken before the next one is asked for."""
     every = state.training.score_every
     stopping = EarlyStopping(state, schedule) if state.training.patience else None

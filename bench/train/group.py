@@ -1,9 +1,10 @@
 """A group of cells from its specs to its records."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from bench.plan import CellSpec, Fields
 from bench.train.arithmetic import arithmetic
+from bench.train.around_steps import OnProgress
 from bench.train.checkpointing import Checkpoints, Models
 from bench.train.lane_state import WarmStart, make_lanes
 from bench.train.loop import run_lanes
@@ -17,8 +18,8 @@ def run_group(
     device: str = "cpu",
     checkpoints: Checkpoints | None = None,
     models: Models | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    progress: OnProgress | None = None,
+    on_step: OnProgress | None = None,
     data: Data | None = None,
     warm_start: WarmStart | None = None,
     until: int = 0,

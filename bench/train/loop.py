@@ -14,13 +14,11 @@ what comes between two steps, saving writes checkpoints and models, lane_record 
 Axes: L lanes, B batch.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from bench.plan import Fields
-from bench.train.around_steps import around_steps
+from bench.train.around_steps import OnProgress, around_steps
 from bench.train.captured import CapturedSteps
 from bench.train.clock import FIRST_STEPS
 from bench.train.lane_record import make_record, note_task
@@ -29,15 +27,12 @@ from bench.train.saving import Saver, Saving
 from bench.train.schedule import Schedule, schedule_task
 from strategies.core import copy_buffers, is_measured, per_lane_loss, restore_buffers
 
-Count = Callable[[int, int], None]
-"""Is called with a number and the number of all."""
-
 
 def run_lanes(
     state: LaneState,
     saving: Saving | None = None,
-    progress: Count | None = None,
-    on_step: Count | None = None,
+    progress: OnProgress | None = None,
+    on_step: OnProgress | None = None,
 ) -> list[Fields]:
     """Train and test the lanes of one group on their streams; return their records. See ``run_group``."""
     n_tasks = state.streams.n_tasks
@@ -55,7 +50,7 @@ def run_lanes(
     return [make_record(state, lane) for lane in range(state.lanes)]
 
 
-def learn_task(state: LaneState, task: int, on_step: Count | None = None) -> bool:
+def learn_task(state: LaneState, task: int, on_step: OnProgress | None = None) -> bool:
     """Train on one task, counted from 0; return whether it had anything to learn."""
     schedule = begin_task(state, task)
     if schedule is None:
@@ -90,7 +85,7 @@ def begin_task(state: LaneState, task: int) -> Schedule | None:
     return schedule
 
 
-def take_steps(state: LaneState, schedule: Schedule, on_step: Count | None = None) -> Tensor:
+def take_steps(state: LaneState, schedule: Schedule, on_step: OnProgress | None = None) -> Tensor:
     """Take all steps of a task; return the summed loss of each lane, on the device, shape (L,)."""
     total_L = torch.zeros(state.lanes, device=state.device)
     captured = CapturedSteps(state, schedule, learn_rows, total_L)

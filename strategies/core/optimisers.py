@@ -176,16 +176,20 @@ class Optimiser:
     def alike(self, parameters: Iterable[Tensor], decays: bool = True) -> Self:
         """Return a new optimiser of the same class and rates for other parameters, perhaps without decay.
 
-        It is reset whenever this one is.
+        It is reset with this one.
         """
         decay = self.weight_decay if decays else [0.0] * len(self.lr)
         made = type(self)(list(parameters), self._rates, decay, **self.how)
         self._followers.add(made)
         return made
 
-    def reset(self) -> None:
-        """Set moments and step counts to zero, as in a new optimiser, also of those made by ``alike``."""
-        for follower in self._followers:
+    def reset(self, alike: bool = True) -> None:
+        """Set moments and step counts to zero, as in a new optimiser.
+
+        Args:
+            alike: Whether the optimisers made by ``alike`` are reset as well.
+        """
+        for follower in self._followers if alike else ():
             follower.reset()
         for tensor in (self.steps_L, *(m for moment in self.moments for m in moment)):
             tensor.zero_()

@@ -135,14 +135,20 @@ def join_batches(*parts: Batch) -> Batch:
         weight_LB = None if all(p.all_count for p in parts) else torch.cat([p.weight_LB for p in parts], 1)
         augment_LB3 = torch.cat(draws, 1) if draws else None
         return unread[0].streams.batch(rows_LB, weight_LB, augment_LB3, parts)
-    active = [part.active_LBU for part in parts]
-    active_LBU = active[0]
-    if active_LBU is not None and active_LBU.shape[1] > 1:
-        active_LBU = torch.cat([of for of in active if of is not None], 1)
+    active_LBU = _joined_units(parts)
     x_LBX, y_LB, weight_LB = (
         torch.cat([getattr(part, name) for part in parts], 1) for name in ("x_LBX", "y_LB", "weight_LB")
     )
     return Batch(x_LBX, y_LB, rows_LB, weight_LB, active_LBU)
+
+
+def _joined_units(parts: Sequence[Batch]) -> Tensor | None:
+    """Return the active units of the rows of all parts, which are each row's own or the same for all rows."""
+    active = [part.active_LBU for part in parts if part.active_LBU is not None]
+    rows = [part.rows_LB.shape[1] for part in parts]
+    if not active or (max(rows) > 1 and all(of.shape[1] == 1 for of in active)):
+        return active[0] if active else None
+    return torch.cat([of.expand(-1, n, -1) for of, n in zip(active, rows, strict=True)], 1)
 
 
 class LaneStreams:

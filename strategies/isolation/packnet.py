@@ -39,7 +39,7 @@ class PackNet(Strategy):
 
     def begin_task(self, task: int) -> None:
         """Train the free weights, with a fresh optimiser: old moments would move frozen weights."""
-        self.optimiser.reset()
+        self.optimiser.reset(alike=False)
         _, steps = self.streams.steps_of_task(task)
         steps_L = torch.tensor(steps, device=self.streams.device)
         self._prune_at_L = ((1 - self.retrain) * steps_L).round().clamp(min=1)

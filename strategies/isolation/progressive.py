@@ -69,7 +69,7 @@ class Progressive(Strategy):
     def begin_task(self, task: int) -> None:
         """Load the task's column into the trained model; create the optimiser of its connections."""
         self.model.load_state_dict(self.columns[task].state_dict())
-        self.optimiser.reset()
+        self.optimiser.reset(alike=False)
         self.laterals.requires_grad_(False)
         self._second: Optimiser | None = None
         if task > 0:

@@ -79,6 +79,10 @@ class Memory:
         self._scatter(slot_LB, batch.rows_LB, kept)
         torch._foreach_copy_([self.seen_L, self.filled_L], counts)
 
+    def write_reservoir(self, batch: Batch, **kept: Tensor) -> None:
+        """Offer rows as ``Memory.write`` does, whatever a subclass does; the name of 0.1.0."""
+        Memory.write(self, batch, **kept)
+
     def changed(self) -> None:
         """Forget the slots that were planned ahead: rows were written or dropped in another way."""
         self.draws.plans.pop(self, None)

@@ -34,7 +34,7 @@ class Replay(Strategy):
 
 
 class Rehearsal(Replay):
-    """Base of replay methods that learn stored rows at every step."""
+    """Base of replay methods that use stored rows in their steps."""
 
     cost = 2.0
     sized_by = {"memory": "buffer", "compute": "batch"}
@@ -43,7 +43,7 @@ class Rehearsal(Replay):
     """Stored rows per step; 0 for the number of new rows."""
 
     def step_cost(self, new: int) -> float:
-        """Return the cost of a step: ``cost`` is with as many stored rows as new ones, which are one pass."""
+        """Return the cost of a step; ``cost`` is that of equal numbers of stored and new rows."""
         return self.cost - 1 + (self.batch or new) / new
 
     def stored(self, batch: Batch) -> int:

@@ -42,7 +42,7 @@ class ProgressivePrompts(Strategy):
         """Reset the prompts to their initial values."""
         if task > 0:
             self._net.trained["prompt"].copy_(self.first_LPF)
-            self.optimiser.reset()  # its moments belong to the last task's prompts
+            self.optimiser.reset(alike=False)  # its moments belong to the last task's prompts
 
     @torch.no_grad()
     def end_task(self, task: int) -> None:

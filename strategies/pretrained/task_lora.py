@@ -52,7 +52,7 @@ class TaskLoRA(Strategy):
                 p.copy_(uniform_parameter(generators, p.shape[1:], 1 / math.sqrt(p.shape[1])))
             else:
                 p.zero_()
-        self.optimiser.reset()  # its moments belong to the last task's factors
+        self.optimiser.reset(alike=False)  # its moments belong to the last task's factors
 
     @torch.no_grad()
     def end_task(self, task: int) -> None:

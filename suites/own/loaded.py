@@ -43,7 +43,7 @@ def loaded(d: Declaration) -> Stored:
     return _loaded(plain, hashlib.sha256(f"{FORMAT}/{identity(d)}/{plain.name}".encode()).hexdigest()[:32])
 
 
-@lru_cache(maxsize=2)  # data sets are large
+@lru_cache(maxsize=1)  # the next one is loaded beside it, and data sets are large
 def _loaded(d: Declaration, key: str) -> Stored:
     if (found := stored(key)) is not None:
         return found

@@ -1,12 +1,14 @@
 """The injection of faults, in its smallest form; ``make faults`` injects thousands."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench.store import files
 from suites import published_data
-from tests.faults import Faults, Tally
+from tests.faults import ROOT, Faults, Tally
 
 SIZES = {"points": 2, "full": 1, "together": 1, "bits": 8, "blocks": 0, "cuts": 4}
 
@@ -49,3 +51,12 @@ def test_a_lost_or_changed_outcome_is_counted_with_its_place() -> None:
     assert (tally.injected, tally.lost, tally.changed, tally.first) == (
         2, 1, 0, ["there: ['no records of a']"]
     )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_faults_are_injected_by_a_command() -> None:
+    """In a process of its own nothing else has registered the suite."""
+    words = [sys.executable, "-m", "tests.faults", "--share", "0.01", "--only", "points"]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert ended.stdout.count("0 lost,     0 changed") == 2

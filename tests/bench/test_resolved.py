@@ -16,7 +16,8 @@ from bench.plan import Checkpoint, Present, RecordHead, Request, ResolvedPlan, c
 from bench.plan.resolved import lane_width
 from bench.runner import Options, carry_out_plan, one_group, resolve_for
 from bench.store import RunReader
-from lethe.testing import outcome, toy_cell
+from lethe.testing import TOY, blobs, outcome, registered, toy_cell
+from suites.base import Data
 from suites.errors import UserError
 from tests.conftest import Command, ran, refused
 
@@ -189,3 +190,22 @@ def test_another_process_can_run_a_plan(tmp_path: Path) -> None:
     carry_out_plan(plan, tmp_path / "here", QUIET, "here")
     here, there = (list(map(outcome, RunReader(tmp_path / name).records())) for name in ("here", "there"))
     assert (len(here), here) == (4, there)
+
+
+def test_a_suite_is_loaded_once_for_all_of_its_streams() -> None:
+    """A user's suite may read its data anew at each call of ``load``."""
+    loads = []
+
+    def counted() -> Data:
+        loads.append(1)
+        return blobs()
+
+    with registered(replace(TOY, name="toy-counted", load=counted)):
+        found = []
+        for seeds in (1, 20):
+            request = Request("toy-counted", ("er", "ewc"), ("class", "task"), tuple(range(seeds)))
+            loads.clear()
+            plan = resolve_for(request.alternatives, None, Options(quiet=True), download=False)
+            assert len(plan.to_run) == 4 * seeds
+            found.append(len(loads))
+    assert found[0] == found[1]

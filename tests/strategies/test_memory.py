@@ -1,7 +1,8 @@
 import torch
 from hypothesis import given, settings
 
-from lethe.testing import assert_equal, lanes_on
+from bench.train import make_lanes
+from lethe.testing import assert_equal, lanes_on, toy_cell
 from strategies.core import Draws, join_batches
 from strategies.parts import Memory
 from strategies.parts.class_memory import SharedMemory
@@ -110,3 +111,15 @@ def test_rows_are_dropped_and_appended_with_the_tensors_stored_with_them() -> No
     assert memory.rows_LM[:, :5].tolist() == [[1, 4, 3, 1, 4], [5, 6, 5, 9, 2]]
     assert torch.equal(memory.kept["mark"][:, :5], memory.rows_LM[:, :5].float())
     assert memory.filled_L.tolist() == [5, 5]
+
+
+def test_joined_rows_of_a_task_stream_have_their_own_units() -> None:
+    """Also where the first part has one row, whose units look like those of all rows."""
+    state = make_lanes([toy_cell("finetune", 0, "task")])
+    of_tasks = [t.train_rows for t in state.streams.streams[0].tasks]
+    new, old = (state.streams.batch(rows[:n].unsqueeze(0)) for rows, n in zip(of_tasks, (1, 3), strict=True))
+    expected = torch.cat([part.active_LBU.expand(-1, len(part.y_LB[0]), -1) for part in (new, old)], 1)
+    assert new.x_LBX.shape[1] == 1  # both are read before they are joined
+    assert old.x_LBX.shape[1] == 3
+    assert torch.equal(join_batches(new, old).active_LBU, expected)
+    assert not torch.equal(expected[:, 0], expected[:, 1])

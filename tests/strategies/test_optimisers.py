@@ -147,6 +147,8 @@ def test_optimisers_of_other_parameters_have_the_rates_and_numbers_of_the_first(
     assert torch.equal(second.lr_L, torch.full((4,), 0.5))
     assert len({*second.grouping}) == 1
     step_on(second, second.parameters, 2)
+    first.reset(alike=False)
+    assert second.steps == [1] * 4
     first.reset()
     assert all(bool((t == 0).all()) for t in second.state().values())
     assert second.steps == [0] * 4
