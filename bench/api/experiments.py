@@ -138,7 +138,7 @@ def run(
     if dry_run:
         there = named if named and named.exists() else None
         frames = load(there) if there else Frames.of(results.tidy([]))
-        frames.plan = resolve_for(request.alternatives, there, options, download=False)
+        frames.plan = resolve_for(request.alternatives, there, replace(options, quiet=True), download=False)
         return frames
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
         folder = named or Path(scratch) / "run"

@@ -28,7 +28,9 @@ def cells(name: str) -> list[CellSpec]:
 def launches_per_step(cells: Sequence[CellSpec], first: int = -1) -> dict[str, float]:
     """Return the launches of a step, by operator: the mean over the steps of one task.
 
-    It is the last task, or the first one from ``first`` on in which the strategy learns.
+    Args:
+        cells: The lanes.
+        first: The task, from 0, or counted from the end; if the strategy learns nothing in it, the next one.
     """
     with pretended_device() as device:
         state = make_lanes(cells, "cuda")

@@ -92,7 +92,8 @@ class Subject:
     def base(self) -> tuple[list[CellSpec], list[Fields], Checkpoints, LaneState]:
         """Three lanes with three rates on the uneven stream: cells, records, checkpoints, final state."""
         cells = self.cells("uneven", (0, 1, 2), score_every=5)
-        rates = zip(cells, (0.01, 0.003, 0.01), (0.0, 0.01, 0.01), strict=True)
+        usual = cells[0].training["lr"]
+        rates = zip(cells, (usual, 0.3 * usual, usual), (0.0, 0.01, 0.01), strict=True)
         cells = [replace(c, training=c.training | {"lr": lr, "weight_decay": wd}) for c, lr, wd in rates]
         saved = Checkpoints()
         state = make_lanes(cells)

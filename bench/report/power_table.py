@@ -47,9 +47,9 @@ def print_power(
 def needed_seeds(
     frames: Frames, a: str, b: str, score: str, difference: float, comparisons: int | None = None
 ) -> list[Need]:
-    """Return how many seeds show a difference by the test of a report, which leaves out other bounds.
+    """Return how many seeds show a difference; see ``bench.stats.needs``.
 
-    See ``bench.stats.needs``.
+    Bounds other than ``a`` and ``b`` are left out, as in a report.
     """
     left_out = bounds(frames) - {a, b}
     scores = frames.scores[~frames.scores["identity"].isin(left_out)]

@@ -1,8 +1,8 @@
 """The numbers of a report with their text; the only place that decides them.
 
 Terminal, Markdown, LaTeX, CSV, page, documents and figures use it. ``row_order`` decides the order of rows,
-``pairs`` the marks. Strategies that train on rows of other
-tasks (joint, cumulative) are bounds: they are shown, but never marked, ranked or compared with.
+``pairs`` the marks. Strategies that train on rows of other tasks (joint, cumulative) are bounds: they are
+shown, but never marked, ranked or compared with.
 """
 
 import math

@@ -255,7 +255,7 @@ def lanewise(function: Callable[..., Tensor], *stacked: Tensor) -> Tensor:
 
     On a CPU, exp, log or sigmoid processes eight or sixteen numbers at a time and the last few one by one
     with another formula; which numbers are the last depends on the number of lanes. They are computed lane by
-    lane, unless lanes have no last few.
+    lane, unless lanes have no last few. With several threads, which runs do not use, the places differ.
 
     Args:
         function: An element-wise function, such as ``torch.exp``.

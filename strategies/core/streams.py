@@ -144,11 +144,13 @@ def join_batches(*parts: Batch) -> Batch:
 
 def _joined_units(parts: Sequence[Batch]) -> Tensor | None:
     """Return the active units of the rows of all parts, which are each row's own or the same for all rows."""
-    active = [part.active_LBU for part in parts if part.active_LBU is not None]
-    rows = [part.rows_LB.shape[1] for part in parts]
-    if not active or (max(rows) > 1 and all(of.shape[1] == 1 for of in active)):
-        return active[0] if active else None
-    return torch.cat([of.expand(-1, n, -1) for of, n in zip(active, rows, strict=True)], 1)
+    active, rows = [part.active_LBU for part in parts], [part.rows_LB.shape[1] for part in parts]
+    known = [of_LBU for of_LBU in active if of_LBU is not None]
+    if not known or (len(known) == len(parts) and max(rows) > 1 and all(of.shape[1] == 1 for of in known)):
+        return active[0]
+    every_L1U = torch.ones_like(known[0][:, :1])
+    of_rows = zip([every_L1U if of is None else of for of in active], rows, strict=True)
+    return torch.cat([of_LBU.expand(-1, n, -1) for of_LBU, n in of_rows], 1)
 
 
 class LaneStreams:

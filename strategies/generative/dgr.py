@@ -132,7 +132,7 @@ class DGR(Strategy):
         new_LBU, old_LBU = logits_LBU.split([new, target_LBU.shape[1]], 1)
         new_L = self.cross_entropy(mask(new_LBU, batch.active_LBU), batch)
         old_L = [self.distance_L(mask(old_LBU, units), mask(target_LBU, taught)) for units, taught in heads]
-        return share * new_L + (1 - share) * add_up(old_L) / len(old_L)
+        return share * new_L + (1 - share) * (add_up(old_L) / len(old_L))
 
     def distance_L(self, logits_LBU: Tensor, target_LBU: Tensor) -> Tensor:
         """Return each lane's mean cross-entropy to the earlier solver's labels or soft targets."""

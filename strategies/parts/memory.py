@@ -80,7 +80,7 @@ class Memory:
         torch._foreach_copy_([self.seen_L, self.filled_L], counts)
 
     def write_reservoir(self, batch: Batch, **kept: Tensor) -> None:
-        """Offer rows as ``Memory.write`` does, whatever a subclass does; the name of 0.1.0."""
+        """Offer rows as ``Memory.write`` does, even if a subclass overrides it; the name of 0.1.0."""
         Memory.write(self, batch, **kept)
 
     def changed(self) -> None:

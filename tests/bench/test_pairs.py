@@ -196,7 +196,7 @@ def test_losses_are_lane_invariant_within_rounding() -> None:
 
 @pytest.mark.slow
 def test_a_run_continues_from_a_checkpoint(tmp_path: Path) -> None:
-    spec, run = cell(epochs=2, score_every=10), RunFolder(tmp_path)
+    spec, run = cell(epochs=2, score_every=10), RunFolder(tmp_path).checkpoints
     kept: dict[str, Any] = {}
     save = run.save
 

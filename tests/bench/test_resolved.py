@@ -208,4 +208,4 @@ def test_a_suite_is_loaded_once_for_all_of_its_streams() -> None:
             plan = resolve_for(request.alternatives, None, Options(quiet=True), download=False)
             assert len(plan.to_run) == 4 * seeds
             found.append(len(loads))
-    assert found[0] == found[1]
+    assert found[0] == found[1] < 8  # of 4 groups of lanes, whose memory and fingerprint are asked for, too

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import strategies
 from bench.checks.made_streams import scenario_of
-from bench.train import loop, run_group
+from bench.train import group, loop, run_group
 from lethe.testing.made_lanes import begin, new_batch, ready
 from lethe.testing.toy_suites import TOY_UNEVEN, blobs, domain_blobs, outcome, registered, sentences, toy_cell
 from strategies.core import Draws, LaneStreams, Optimiser, Strategy, held_memory
@@ -63,8 +63,8 @@ def test_the_memory_reported_equals_that_of_a_walk(name: str, monkeypatch: pytes
         states.append(lanes(*args))
         return states[0]
 
-    lanes = loop.make_lanes
-    monkeypatch.setattr(loop, "make_lanes", make_lanes)
+    lanes = group.make_lanes
+    monkeypatch.setattr(group, "make_lanes", make_lanes)
     record = run_group([toy_cell(name, seed, scenario_of(name), epochs=1) for seed in range(LANES)])[0]
     strategy = states[0].strategy
     row = strategy.streams.x_N[0].numel() * strategy.streams.x_N.element_size() + 8

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 
 from bench.train import make_lanes
 from lethe.testing import assert_equal, lanes_on, toy_cell
-from strategies.core import Draws, join_batches
+from strategies.core import Batch, Draws, join_batches
 from strategies.parts import Memory
 from strategies.parts.class_memory import SharedMemory
 from tests.strategies.test_class_memory import STREAM, contents
@@ -123,3 +123,17 @@ def test_joined_rows_of_a_task_stream_have_their_own_units() -> None:
     assert old.x_LBX.shape[1] == 3
     assert torch.equal(join_batches(new, old).active_LBU, expected)
     assert not torch.equal(expected[:, 0], expected[:, 1])
+
+
+def test_joined_rows_have_all_units_where_a_part_names_none() -> None:
+    state = make_lanes([toy_cell("finetune", 0, "task")])
+    of_tasks = [t.train_rows for t in state.streams.streams[0].tasks]
+    known, free = (state.streams.batch(rows[:2].unsqueeze(0)) for rows in of_tasks)
+    unit_LBU = known.active_LBU
+    assert unit_LBU is not None
+    free = Batch(free.x_LBX, free.y_LB, free.rows_LB, free.weight_LB)
+    both = join_batches(free, known).active_LBU
+    assert both is not None
+    assert bool(both[:, :2].all())
+    assert torch.equal(both[:, 2:], unit_LBU)
+    assert join_batches(free, free).active_LBU is None

@@ -63,7 +63,7 @@ def bars(frames: Frames, looks: Looks) -> tuple[Figure, pd.DataFrame] | None:
             axes.axvline(0, color=INK, linewidth=0.6)
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)
-            axes.locator_params(axis="x", nbins=4)
+            axes.xaxis.get_major_locator().set_params(nbins=4)  # type: ignore[call-arg]
         grid[0].set_yticks(middles, texts, linespacing=0.95)
         grid[0].set_ylim(heights.sum() + 0.1, -0.1)
         remark = seeds_remark(means["n"], "bar and line: mean and 95 % t interval")
