@@ -5,17 +5,18 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from bench.cli.app import DEBUG, debugging
 from bench.cli.output import print_json
 from suites import errors, notes_of
+from suites.announce import to_stderr
 
 if TYPE_CHECKING:
     from bench.plan import Experiment, Request
@@ -82,7 +83,7 @@ def _tune(
                 print("\n".join([*study.lines(), str(plan)]))
             return
     with stoppable(folder) as command:
-        unfinished = study.tune(options, command, lambda words: print(words, file=sys.stderr))
+        unfinished = study.tune(options, command, to_stderr)
     if unfinished:
         say_unfinished(unfinished)
         raise typer.Exit(1)
@@ -98,11 +99,14 @@ def run_requests(
     requests: "Sequence[Request]", out: Path, options: "Options", trackers: dict[str, str] | None = None
 ) -> "Outcome":
     """Carry out requests so that they can be stopped, and send records to trackers; return the outcome."""
-    from bench.report import tracking  # imports pandas
     from bench.runner import carry_out
 
-    # Jobs of a batch system send the records that they make.
-    with stoppable(out) as command, tracking({} if options.in_jobs else trackers or {}) as on_record:
+    feeds: AbstractContextManager[Any] = nullcontext()
+    if trackers and not options.in_jobs:  # jobs of a batch system send the records that they make
+        from bench.report import tracking  # imports pandas
+
+        feeds = tracking(trackers)
+    with stoppable(out) as command, feeds as on_record:
         return carry_out(requests, out, replace(options, on_record=on_record), command)
 
 

@@ -146,7 +146,8 @@ def _check_streams(plan: ResolvedPlan) -> None:
     """Make each stream whose data is known, so that an invalid one stops the run before training."""
     seen: set[tuple[str, str, int, Training]] = set()
     named = {spec.suite for spec in plan.to_run} & plan.data.keys()
-    data = {name: suites.get(name).load() for name in sorted(named)}  # a user's suite may load it anew
+    # Once for each suite: a user's may read its files at every call.
+    data = {name: suites.get(name).load() for name in sorted(named)}
     for spec in plan.to_run:
         # A stream does not depend on these two.
         training = Training(**spec.training | {"lr": 0.1, "weight_decay": 0.0})

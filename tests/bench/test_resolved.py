@@ -193,7 +193,7 @@ def test_another_process_can_run_a_plan(tmp_path: Path) -> None:
 
 
 def test_a_suite_is_loaded_once_for_all_of_its_streams() -> None:
-    """A user's suite may read its data anew at each call of ``load``."""
+    """A user's suite may read its data again at each call of ``load``."""
     loads = []
 
     def counted() -> Data:
